@@ -1,0 +1,1 @@
+"""From tensors to tallies: how defib looks without touching."""

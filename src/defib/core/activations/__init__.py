@@ -1,0 +1,1 @@
+"""One file per activation function; see ``core.activation.Activation``."""

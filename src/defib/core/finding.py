@@ -1,0 +1,232 @@
+"""What a judgement is made of. All of it is plain data that becomes JSON and back."""
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+
+class Severity(StrEnum):
+    """How much harm a finding does to learning; ordered from worst to least."""
+
+    ERROR = "error"
+    """The run cannot reach its goal like this."""
+    WARNING = "warning"
+    """It learns less, or later, than it could."""
+    INFO = "info"
+    """Worth knowing; a healthy run may have it."""
+
+    @property
+    def rank(self) -> int:
+        """0 for the worst."""
+        return list(Severity).index(self)
+
+
+class Confidence(StrEnum):
+    """What a finding rests on."""
+
+    EXACT = "exact"
+    """Counted on every step; no estimate enters."""
+    MEASURED = "measured"
+    """Measured on sampled steps, with the bound stated in the evidence."""
+    INFERRED = "inferred"
+    """Concluded from other signals; the direct one was not observed."""
+
+
+class Fault(StrEnum):
+    """The vocabulary of faults that scorers read."""
+
+    DEAD_UNITS = "dead_units"
+    VANISHING = "vanishing"
+    EXPLODING = "exploding"
+    SATURATION = "saturation"
+    UNDERFLOW = "underflow"
+    NON_FINITE = "non_finite"
+    WRONG_LOSS_OR_OUTPUT_ACTIVATION = "wrong_loss_or_output_activation"
+    LR_TOO_HIGH = "lr_too_high"
+    LR_TOO_LOW = "lr_too_low"
+    BAD_INIT = "bad_init"
+    UNSCALED_DATA = "unscaled_data"
+    LABEL_OR_DATA_BUG = "label_or_data_bug"
+    HEALTHY = "healthy"
+
+
+class Cause(StrEnum):
+    """Why a finding came about. A rule's page explains each cause that it can name."""
+
+    BORN_DEAD = "born-dead"
+    """Never received a gradient, from the first step on."""
+    DIED_AT_STEP = "died-at-step"
+    """Was alive until an update silenced it."""
+    DEAD_INPUT = "dead-input"
+    """Everything that feeds it is dead, so its input is constant."""
+    ACTIVATION_DERIVATIVE = "activation-derivative"
+    """The product of activation derivatives shrinks or grows the gradient."""
+    WEIGHTS = "weights"
+    """The weights shrink or grow the gradient."""
+    DERIVATIVE_AND_WEIGHTS = "derivative-and-weights"
+    """Both, in comparable parts."""
+    LARGE_PREACTIVATION = "large-preactivation"
+    """Pre-activations so large that the activation is flat there."""
+    NON_FINITE_DATA = "non-finite-data"
+    """The input batch already held NaN or infinity."""
+    NON_FINITE_FORWARD = "non-finite-forward"
+    """Finite inputs and weights, non-finite result: the forward pass overflowed or divided by zero."""
+    NON_FINITE_LOSS = "non-finite-loss"
+    """The model's output was finite and the loss was not."""
+    NON_FINITE_BACKWARD = "non-finite-backward"
+    """Finite loss, non-finite gradient."""
+    NON_FINITE_UPDATE = "non-finite-update"
+    """Finite gradients, non-finite weights after the step."""
+    NO_DATA = "no-data"
+    """Nothing was recorded that could be judged."""
+    NO_STEP = "no-step"
+    """No optimiser step was seen."""
+    NOT_VISIBLE = "not-visible"
+    """The region runs where defib cannot look (compiled, fused, checkpointed)."""
+    WATCHER_FAULT = "watcher-fault"
+    """defib switched itself off after faults of its own."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evidence:
+    """One number that a finding rests on.
+
+    Attributes:
+        name: What was measured, in words.
+        value: The number (or a short text where a number says nothing).
+        unit: Its unit: "units", "steps", "decades", "1" for a ratio.
+    """
+
+    name: str
+    value: float | int | str
+    unit: str = "1"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """One cause of trouble, with its proof.
+
+    Attributes:
+        rule: Slug of the rule that found it; ``defib explain SLUG`` is its page.
+        fault: One word of the vocabulary that scorers read.
+        severity: Harm done to learning.
+        confidence: What it rests on.
+        layer: Module path as the user knows it; "" for the whole model.
+        call: Which use of that layer in one forward pass, from 0.
+        units: Indices along the layer's unit axis, sorted; empty if not per unit.
+        units_total: How many units the layer has; 0 if not per unit.
+        since_step: First optimiser step (from 0) at which it held; None if unknown.
+        cause: Why.
+        message: One sentence for a person.
+        evidence: The numbers.
+        modules: Module paths from the layer to its activation ("conv1", "bn1", "relu1").
+        explains: Findings that this one causes; they are listed here and nowhere else.
+        try_next: Commands or code to type next.
+    """
+
+    rule: str
+    fault: Fault
+    severity: Severity
+    confidence: Confidence
+    layer: str
+    cause: Cause
+    message: str
+    call: int = 0
+    units: tuple[int, ...] = ()
+    units_total: int = 0
+    since_step: int | None = None
+    evidence: tuple[Evidence, ...] = ()
+    modules: tuple[str, ...] = ()
+    explains: tuple["Finding", ...] = ()
+    try_next: tuple[str, ...] = ()
+
+
+class Verdict(StrEnum):
+    """The answer in one word."""
+
+    HEALTHY = "healthy"
+    SICK = "sick"
+    NOT_OBSERVED = "not-observed"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Unseen:
+    """Something that was not observed, and why. Never taken as healthy, never as dead.
+
+    Attributes:
+        what: Module path, parameter name or "run".
+        why: Reason in a few words ("runs inside torch.compile").
+    """
+
+    what: str
+    why: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Coverage:
+    """How much of the run was seen.
+
+    Attributes:
+        layers: Layers with parameters.
+        observed: How many of them were observed.
+        not_observed: The others, with the reason.
+        steps: Optimiser steps counted.
+        readings: Steps on which activations were read.
+        samples: Samples seen in those readings.
+    """
+
+    layers: int
+    observed: int
+    not_observed: tuple[Unseen, ...]
+    steps: int
+    readings: int
+    samples: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Overhead:
+    """What watching cost, measured while it happened.
+
+    Attributes:
+        ratio: Time spent in defib's own code / time between the first and the last step; None
+            if too short to say.
+        seconds: Time spent in defib's own code, in seconds.
+        budget: What was allowed, as a ratio.
+        period: Steps between readings at the end of the run; 0 if there were no readings.
+    """
+
+    ratio: float | None
+    seconds: float
+    budget: float
+    period: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class NotRun:
+    """A rule that broke or could not be judged; the others went on."""
+
+    rule: str
+    why: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Diagnosis:
+    """The whole answer: ``defib diagnose RUN --json`` prints exactly this.
+
+    Attributes:
+        run: Facts about the run: path, script, versions, started, status.
+        verdict: healthy, sick (a finding of warning or worse) or not-observed.
+        coverage: How much was seen.
+        overhead: What watching cost.
+        findings: Ranked, the most fundamental first.
+        not_run: Rules that broke.
+        schema: Name and version of this structure.
+    """
+
+    run: dict[str, Any]
+    verdict: Verdict
+    coverage: Coverage
+    overhead: Overhead
+    findings: tuple[Finding, ...]
+    not_run: tuple[NotRun, ...] = ()
+    schema: str = field(default="defib.diagnosis/1")

@@ -1,0 +1,62 @@
+"""The socket between capture and record: what capture may say, and to whom it says it."""
+
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from defib.core.run import Layer, Wiring
+from defib.core.site import Signal, Site
+from defib.core.tally import Tally
+
+
+class Sink(Protocol):
+    """Takes what capture saw. Calls never block on a disk, never raise into training."""
+
+    def facts(self, values: dict[str, Any]) -> None:
+        """Facts about the run; later values replace earlier ones of the same name."""
+
+    def layers(self, layers: tuple[Layer, ...]) -> None:
+        """The layers; a later call replaces the list."""
+
+    def wirings(self, wirings: tuple[Wiring, ...], loss_operations: tuple[str, ...]) -> None:
+        """What feeds what; a later call replaces the list."""
+
+    def optimizer(self, index: int, facts: dict[str, Any]) -> None:
+        """Facts about one optimiser ("kind", "groups", "parameters", "steps"); merged by name."""
+
+    def stream(
+        self, optimizer: int, step: int, columns: dict[str, NDArray[np.float32]]
+    ) -> None:
+        """Per-step numbers from ``step`` on ("loss", "lr", "scale"), each of shape (T,)."""
+
+    def liveness(
+        self,
+        optimizer: int,
+        path: str,
+        facts: dict[str, Any],
+        units: NDArray[np.int32],
+    ) -> None:
+        """The whole state of one layer's liveness; replaces the last.
+
+        Args:
+            optimizer: Whose steps are counted.
+            path: The layer.
+            facts: "source", "steps", "last_step", "period", "batch".
+            units: first_alive, last_alive, alive_steps, shape (3, U).
+        """
+
+    def reading(self, site: Site, signal: Signal, first: int, last: int, tally: Tally) -> None:
+        """A tally merged over the sampled steps ``first`` to ``last``."""
+
+    def flow(self, step: int, values: dict[tuple[Site, Signal], float]) -> None:
+        """RMS of each signal on one sampled step."""
+
+    def norms(self, step: int, parameters: tuple[str, ...], values: NDArray[np.float32]) -> None:
+        """Gradient, weight, update norm and swallowed share, shape (4, P)."""
+
+    def event(self, step: int, kind: str, data: dict[str, Any]) -> None:
+        """Something that happened once; written at once."""
+
+    def close(self, status: str) -> None:
+        """Everything is written; ``status`` says how the run ended."""

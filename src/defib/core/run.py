@@ -1,0 +1,285 @@
+"""All that a rule may read: plain data about one run, made by ``record.reader``.
+
+Letters: ``U`` units of a layer, ``R`` readings, ``S`` sites, ``P`` parameters, ``T`` steps.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from defib.core.finding import Overhead, Unseen
+from defib.core.site import Signal, Site
+from defib.core.tally import Tally
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layer:
+    """A module that owns parameters.
+
+    Attributes:
+        path: Module path as the user knows it.
+        kind: Class name ("Linear", "Conv2d", "BatchNorm2d", "LSTM").
+        units: Length of its unit axis; 0 if it has none (a plain scale, say).
+        parameters: Full names of its own parameters.
+        optimizer: Index of the optimiser that owns them; -1 if none does.
+        frozen: True if none of them requires a gradient.
+    """
+
+    path: str
+    kind: str
+    units: int
+    parameters: tuple[str, ...]
+    optimizer: int = -1
+    frozen: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wiring:
+    """One use of an activation function in the forward pass, and what it hangs on.
+
+    Attributes:
+        site: The layer whose units it switches (the nearest producer with
+            parameters: in conv -> batch norm -> ReLU that is the batch norm).
+        activation: Name in ``core.activations`` ("relu", "gelu").
+        operation: The autograd node's name ("ReluBackward0").
+        modules: Module paths from the first producer to the activation's own
+            module; without the last where the activation is a function call.
+        inputs: Sites of the activations that feed the producer; empty at the
+            model's input.
+        skips: Sites that reach the activation's input around the producer.
+        units: Length of the unit axis; 0 if it could not be told.
+        order: Position in data flow, from 0.
+        normalised: A normalisation layer stands between producer and activation,
+            or is the producer.
+        options: Constants of the activation ("negative_slope": 0.01).
+    """
+
+    site: Site
+    activation: str
+    operation: str
+    units: int
+    order: int
+    modules: tuple[str, ...] = ()
+    inputs: tuple[Site, ...] = ()
+    skips: tuple[Site, ...] = ()
+    normalised: bool = False
+    options: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reading:
+    """What one signal looked like over a window of sampled steps.
+
+    Attributes:
+        site: Where.
+        signal: Which signal.
+        first: First sampled step in the window.
+        last: Last sampled step in the window.
+        tally: The per-unit statistics, merged over the window.
+    """
+
+    site: Site
+    signal: Signal
+    first: int
+    last: int
+    tally: Tally
+
+
+@dataclass(frozen=True, kw_only=True)
+class Liveness:
+    """For every unit of a layer: did it receive any gradient, step by step.
+
+    A unit whose bias gradient is exactly 0 fired for no sample of that step, or
+    everything above it was blocked; readings tell the two apart.
+
+    Attributes:
+        path: The layer.
+        source: The parameter that was read ("fc1.bias", "bn1.bias", "rows of fc1.weight").
+        steps: Steps on which it was read.
+        last_step: Last step on which it was read; -1 if none.
+        period: Steps between two reads (1: every step, deaths are exact).
+        first_alive: Step of the first non-zero gradient, shape (U,); -1 never.
+        last_alive: Step of the last non-zero gradient, shape (U,); -1 never.
+        alive_steps: On how many steps it was non-zero, shape (U,).
+        batch: Mean samples a step, for the rule of three; 0 if unknown.
+    """
+
+    path: str
+    source: str
+    steps: int
+    last_step: int
+    period: int
+    first_alive: NDArray[np.int64]
+    last_alive: NDArray[np.int64]
+    alive_steps: NDArray[np.int64]
+    batch: float = 0.0
+
+    @property
+    def silent_steps(self) -> NDArray[np.int64]:
+        """Steps since the last gradient, shape (U,); all of them if there was none."""
+        return np.asarray(self.last_step - self.last_alive, dtype=np.int64)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Series:
+    """A number step by step.
+
+    Attributes:
+        steps: Optimiser steps, shape (T,), increasing.
+        values: The numbers, shape (T,); NaN or infinity are real readings.
+    """
+
+    steps: NDArray[np.int64]
+    values: NDArray[np.float64]
+
+    @classmethod
+    def empty(cls) -> "Series":
+        """A series without a single point."""
+        return cls(steps=np.zeros(0, np.int64), values=np.zeros(0))
+
+    def __len__(self) -> int:
+        return len(self.steps)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Norms:
+    """Sizes of gradient, weight and update, tensor by tensor, on sampled steps.
+
+    Update sizes and the swallowed share come from a strided sample of at most
+    65,536 entries a tensor and are scaled up; smaller tensors are exact.
+
+    Attributes:
+        parameters: Names, length P.
+        steps: Sampled steps, shape (R,).
+        gradient: Euclidean norm of the (unscaled) gradient, shape (R, P); NaN where there is none.
+        weight: Euclidean norm of the parameter before the step, shape (R, P).
+        update: Euclidean norm of the change by the step, shape (R, P).
+        swallowed: Share of entries with a non-zero gradient that the step left
+            bit-identical, shape (R, P).
+    """
+
+    parameters: tuple[str, ...]
+    steps: NDArray[np.int64]
+    gradient: NDArray[np.float64]
+    weight: NDArray[np.float64]
+    update: NDArray[np.float64]
+    swallowed: NDArray[np.float64]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Optimizer:
+    """Facts about one optimiser.
+
+    Attributes:
+        index: Order of first use, from 0.
+        kind: Class name ("Adam").
+        steps: Steps taken.
+        groups: Its parameter groups' settings, without the tensors.
+        parameters: Names of the parameters that it owns.
+        loss: The loss whose backward preceded each step.
+        lr: Learning rate of the first group at each step.
+        scale: GradScaler's loss scale at each step; empty without a scaler.
+    """
+
+    index: int
+    kind: str
+    steps: int
+    groups: tuple[dict[str, Any], ...] = ()
+    parameters: tuple[str, ...] = ()
+    loss: Series = field(default_factory=Series.empty)
+    lr: Series = field(default_factory=Series.empty)
+    scale: Series = field(default_factory=Series.empty)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Event:
+    """Something that happened once.
+
+    Attributes:
+        step: Optimiser step at or before which it happened; -1 before the first.
+        kind: "non-finite", "skipped-step", "compiled", "watcher-fault", "gap", ...
+        data: Its details, JSON-able.
+    """
+
+    step: int
+    kind: str
+    data: dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunView:
+    """One run, as rules see it. Missing data is missing: see ``unseen``.
+
+    Attributes:
+        facts: Path, script, versions, times, status ("running", "finished", "interrupted").
+        layers: In the order of the model's own listing.
+        wirings: In order of data flow.
+        readings: All readings, by site, signal and time.
+        liveness: By layer path.
+        optimizers: In order of first use.
+        norms: Sizes of gradients, weights and updates; None if never taken.
+        flow_steps: Sampled steps, shape (R,).
+        flow: For each site and signal the RMS over entries at each sampled step, shape (R,);
+            NaN where that reading is missing.
+        events: In order of time.
+        loss_operations: Autograd node names between the last layer and the loss, loss first.
+        unseen: What was not observed, and why.
+        overhead: What watching cost.
+    """
+
+    facts: dict[str, Any]
+    layers: tuple[Layer, ...] = ()
+    wirings: tuple[Wiring, ...] = ()
+    readings: tuple[Reading, ...] = ()
+    liveness: dict[str, Liveness] = field(default_factory=dict)
+    optimizers: tuple[Optimizer, ...] = ()
+    norms: Norms | None = None
+    flow_steps: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
+    flow: dict[tuple[Site, Signal], NDArray[np.float64]] = field(default_factory=dict)
+    events: tuple[Event, ...] = ()
+    loss_operations: tuple[str, ...] = ()
+    unseen: tuple[Unseen, ...] = ()
+    overhead: Overhead = field(
+        default_factory=lambda: Overhead(ratio=None, seconds=0.0, budget=0.0, period=0.0)
+    )
+
+    @property
+    def steps(self) -> int:
+        """Optimiser steps taken (the most of any optimiser)."""
+        return max((o.steps for o in self.optimizers), default=0)
+
+    @property
+    def loss(self) -> Series:
+        """The loss of the first optimiser; empty if there is none."""
+        return self.optimizers[0].loss if self.optimizers else Series.empty()
+
+    def wiring(self, site: Site) -> Wiring | None:
+        """The wiring at a site, if an activation was seen there."""
+        return next((w for w in self.wirings if w.site == site), None)
+
+    def layer(self, path: str) -> Layer | None:
+        """The layer at a path."""
+        return next((layer for layer in self.layers if layer.path == path), None)
+
+    def at(self, site: Site, signal: Signal) -> tuple[Reading, ...]:
+        """Readings of one signal at one site, in order of time."""
+        return tuple(r for r in self.readings if r.site == site and r.signal == signal)
+
+    def tally(self, site: Site, signal: Signal, since: int = 0) -> Tally | None:
+        """All readings of a signal that began at or after step ``since``, merged; None if there are none."""
+        return merge(r.tally for r in self.at(site, signal) if r.first >= since)
+
+    def of_kind(self, kind: str) -> tuple[Event, ...]:
+        """Events of one kind, in order of time."""
+        return tuple(e for e in self.events if e.kind == kind)
+
+
+def merge(tallies: Iterable[Tally]) -> Tally | None:
+    """The tally of all samples together; None for no tally at all."""
+    total: Tally | None = None
+    for tally in tallies:
+        total = tally if total is None else total.merge(tally)
+    return total

@@ -1,0 +1,1 @@
+"""Quantities that several rules need, computed from a ``RunView``."""
