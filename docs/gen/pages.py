@@ -1,0 +1,182 @@
+"""Pages that are written from the code: commands, rules, causes, settings, errors.
+
+MkDocs loads this file as a hook; the tests load it to see that nothing lacks a
+page. Nothing is written to disk.
+"""
+
+import importlib
+import inspect
+import os
+import pkgutil
+import subprocess
+import sys
+import tomllib
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import defib.cli.commands as cli_commands
+from defib.core import config, errors
+from defib.core.catalogue import entries
+from defib.core.finding import Cause
+from defib.report.meaning import meaning
+
+HERE = Path(__file__).parent
+DOCS = HERE.parent
+Pages = dict[str, str]
+
+
+def pages() -> Pages:
+    """Every generated page: its path below ``docs`` and its Markdown."""
+    return {
+        **command_pages(),
+        **rule_pages(),
+        "causes.md": causes_page(),
+        "settings.md": settings_page(),
+        "errors.md": errors_page(),
+    }
+
+
+# ------------------------------------------------------------------ commands
+
+
+def commands() -> tuple[str, ...]:
+    """Every subcommand by name: a command is a file."""
+    return tuple(sorted(module.name for module in pkgutil.iter_modules(cli_commands.__path__)))
+
+
+@cache
+def command_pages() -> Pages:
+    """One page a subcommand: its help, as the terminal shows it."""
+    found = {}
+    for name in commands():
+        words = [sys.executable, "-m", "defib", name, "--help"]
+        environment = {**os.environ, "COLUMNS": "80"}
+        text = subprocess.run(words, env=environment, check=True, capture_output=True, text=True).stdout
+        found[f"commands/{name}.md"] = f"# defib {name}\n\n```text\n{text.rstrip()}\n```\n"
+    return found
+
+
+# ------------------------------------------------------------------ rules
+
+
+def rules() -> tuple[type[Any], ...]:
+    """The rules in our own folder."""
+    base: type[Any] = importlib.import_module("defib.diagnosis.rule").Rule
+    return entries(base, "defib.diagnosis.rules")
+
+
+def rule_pages() -> Pages:
+    """One page a rule, from the docstring of its file, and a list of them."""
+    table = ["# Rules", "", "| rule | fault | in one line |", "|---|---|---|"]
+    found = {}
+    for rule in rules():
+        text = inspect.cleandoc(sys.modules[rule.__module__].__doc__ or "")
+        found[f"rules/{rule.slug}.md"] = _rule_page(rule, text)
+        first = text.splitlines()[0]
+        table.append(f"| [{rule.slug}]({rule.slug}.md) | `{rule.fault}` | {first} |")
+    return {"rules/index.md": "\n".join(table) + "\n", **found}
+
+
+def _rule_page(rule: type[Any], text: str) -> str:
+    """Title, page, limits."""
+    lines = [f"# {rule.slug}", "", f"Fault: `{rule.fault}`", "", _headed(text), "", "## Limits", ""]
+    lines += _limits(rule) or ["This rule has no limit to set."]
+    return "\n".join(lines) + "\n"
+
+
+def _headed(text: str) -> str:
+    """A docstring's headings, underlined or marked with #, as headings below the page's title."""
+    lines = text.splitlines()
+    shown: list[str] = []
+    for line, below in zip(lines, [*lines[1:], ""], strict=True):
+        if line and set(line) <= {"-", "="} and len(line) > 2 and shown and shown[-1].startswith("## "):
+            continue
+        underlined = len(below) > 2 and set(below) <= {"-", "="} and below[0] == below[-1] and line.strip()
+        shown.append(
+            f"## {line}" if underlined else line.replace("# ", "## ", 1) if line[:2] == "# " else line
+        )
+    return "\n".join(shown).replace("::\n\n    ", "\n\n    ")
+
+
+def _limits(rule: type[Any]) -> list[str]:
+    """A rule's limits as a table; empty if it has none."""
+    if not rule.limits:
+        return []
+    rows = [f"| `{limit.name}` | {limit.default} | {limit.unit} | {limit.meaning} |" for limit in rule.limits]
+    return ["| limit | default | unit | meaning |", "|---|---|---|---|", *rows]
+
+
+# ------------------------------------------------------------------ causes, settings, errors
+
+
+def causes_page() -> str:
+    """Every cause that a finding can name."""
+    lines = ["# Causes", "", "Why a finding came about: the values of `cause`.", ""]
+    for cause in Cause:
+        lines += [f"## {cause.value} {{#{cause.value}}}", "", meaning(cause), ""]
+    return "\n".join(lines)
+
+
+def settings_page() -> str:
+    """The docstring of ``core.config``, and every rule's limits."""
+    title, _, rest = inspect.cleandoc(config.__doc__ or "").partition("\n")
+    lines = [
+        "# Settings",
+        "",
+        title,
+        rest.replace("::", "```toml", 1).replace("\n``DEFIB", "\n```\n\n``DEFIB", 1),
+    ]
+    lines = ["\n".join(lines).replace("\n    ", "\n"), "", "## Limits of the rules", ""]
+    for rule in rules():
+        table = _limits(rule)
+        if table:
+            lines += [f"### [tool.defib.rules.{rule.slug}]", "", *table, ""]
+    return "\n".join(lines) + "\n"
+
+
+def error_classes() -> tuple[type[errors.DefibError], ...]:
+    """Every exception of ``core.errors`` in the order of the file."""
+    members = vars(errors).values()
+    return tuple(m for m in members if isinstance(m, type) and issubclass(m, errors.DefibError))
+
+
+def errors_page() -> str:
+    """Exit codes, the tree of exceptions, and for each one what to do."""
+    advice = tomllib.loads((HERE / "errors.toml").read_text(encoding="utf-8"))
+    lines = [(HERE / "errors-head.md").read_text(encoding="utf-8"), "## The tree", "", "```text"]
+    lines += [line[4:] for line in (errors.__doc__ or "").splitlines() if line.startswith("    ")]
+    lines += ["```", ""]
+    for error in error_classes():
+        lines += [f"## {error.slug} {{#{error.slug}}}", ""]
+        lines += [f"`{error.__name__}`, exit code {error.exit_code}. {inspect.getdoc(error)}", ""]
+        lines += [advice[error.slug]["then"], ""]
+    return "\n".join(lines)
+
+
+# ------------------------------------------------------------------ MkDocs
+
+
+def decisions() -> list[str]:
+    """The written decisions, oldest first."""
+    return sorted(f"decisions/{path.name}" for path in (DOCS / "decisions").glob("*.md"))
+
+
+def on_config(config: Any) -> Any:  # noqa: ANN401 - MkDocs's own type
+    """Fills the parts of the navigation that are lists of generated pages."""
+    lists = {
+        "Commands": sorted(command_pages()),
+        "Rules": list(rule_pages()),
+        "Decisions": decisions(),
+    }
+    config.nav = [{t: lists.get(t, to) for t, to in item.items()} for item in config.nav]
+    return config
+
+
+def on_files(files: Any, config: Any) -> Any:  # noqa: ANN401 - MkDocs's own types
+    """Adds the generated pages."""
+    from mkdocs.structure.files import File
+
+    for path, text in pages().items():
+        files.append(File.generated(config, path, content=text))
+    return files

@@ -1,0 +1,132 @@
+"""One optimiser and its own count of steps, from 0."""
+
+import sys
+import weakref
+from typing import Any
+
+import torch
+
+from defib.capture.border import scalar
+from defib.capture.naming import Names
+from defib.capture.vitals import Target, Vitals
+from defib.core.site import Site
+
+
+class Clock:
+    """What is known of one optimiser; it is held weakly, its parameters until it dies.
+
+    Args:
+        index: Order of first use, from 0.
+        optimizer: The user's optimiser.
+    """
+
+    def __init__(self, index: int, optimizer: torch.optim.Optimizer) -> None:
+        self.index = index
+        self.kind = type(optimizer).__name__
+        self.vitals = Vitals(())
+        self.paths: frozenset[str] = frozenset()
+        self.names: dict[int, str] = {}
+        self.planned = -1
+        self.samples = 0
+        self.batches = 0
+        self._optimizer = weakref.ref(optimizer, lambda _: self.vitals.aim(()))
+        self._scaler: weakref.ref[Any] | None = None
+        self._loss: float | torch.Tensor = float("nan")
+
+    @property
+    def alive(self) -> bool:
+        """The optimiser still exists."""
+        return self._optimizer() is not None
+
+    @property
+    def has_scaler(self) -> bool:
+        """A GradScaler drives this optimiser."""
+        return self._scaler is not None
+
+    def is_for(self, optimizer: torch.optim.Optimizer) -> bool:
+        """Identity, safe against reused ids."""
+        return self._optimizer() is optimizer
+
+    def parameters(self) -> list[torch.Tensor]:
+        """What the optimiser owns now."""
+        optimizer = self._optimizer()
+        groups = optimizer.param_groups if optimizer is not None else []
+        return [p for group in groups for p in group["params"]]
+
+    def facts(self) -> dict[str, Any]:
+        """Settings of every group, without tensors, and the names of the parameters."""
+        optimizer = self._optimizer()
+        groups = optimizer.param_groups if optimizer is not None else []
+        return {
+            "kind": self.kind,
+            "steps": self.vitals.step,
+            "groups": [_settings(group) for group in groups],
+            "parameters": [self.names.get(id(p), "") for p in self.parameters()],
+        }
+
+    def plan(self, names: Names, sites: frozenset[Site]) -> None:
+        """Choose what to read on every step: biases, and weight rows of sites without one."""
+        feeding = {site.path for site in sites}
+        own = self.parameters()
+        self.names = {}
+        by_layer: dict[str, dict[str, torch.Tensor]] = {}
+        for position, parameter in enumerate(own):
+            owner = names.owner(parameter)
+            self.names[id(parameter)] = owner.name if owner else f"parameter[{position}]"
+            if owner is not None:
+                by_layer.setdefault(owner.path, {})[owner.field] = parameter
+        self.paths = frozenset(by_layer)
+        targets = [t for path, fields in by_layer.items() if (t := _target(path, fields, path in feeding))]
+        self.vitals.aim(tuple(targets))
+        self.planned = len(sites)
+
+    def tick(self, optimizer: torch.optim.Optimizer, losses: list[float | torch.Tensor]) -> None:
+        """One step: liveness, loss (of the backwards since the last step), learning rate, loss scale."""
+        scale = self.scale()
+        if losses:
+            self._loss = losses[0] if len(losses) == 1 else sum(losses) / len(losses)
+            if self._scaler is not None:
+                self._loss = self._loss / scale
+        lr = optimizer.param_groups[0].get("lr", float("nan"))
+        self.vitals.tick(self._loss, scalar(lr) if isinstance(lr, torch.Tensor) else lr, scale)
+
+    def scale(self) -> float | torch.Tensor:
+        """The loss scale in force, 1.0 without a scaler; on an accelerator a tensor that nobody waits for."""
+        scaler = self._scaler() if self._scaler is not None else None
+        value = getattr(scaler, "_scale", None)
+        return scalar(value) if isinstance(value, torch.Tensor) else 1.0
+
+    def look_for_scaler(self) -> None:
+        """Find the GradScaler among the callers of this step, if one drives it."""
+        frame: Any = sys._getframe(1)
+        for _ in range(16):
+            if frame is None:
+                return
+            if frame.f_code.co_filename.endswith("grad_scaler.py") and "self" in frame.f_locals:
+                self._scaler = weakref.ref(frame.f_locals["self"])
+                return
+            frame = frame.f_back
+
+
+def _target(path: str, fields: dict[str, torch.Tensor], feeds_activation: bool) -> Target | None:
+    bias, weight = fields.get("bias"), fields.get("weight")
+    if bias is not None and bias.ndim == 1 and bias.requires_grad:
+        units, source = bias.numel(), f"{path}.bias".lstrip(".")
+        return Target(path=path, source=source, parameter=bias, rows=False, units=units)
+    if feeds_activation and weight is not None and weight.ndim >= 1 and weight.requires_grad:
+        source = f"rows of {path}.weight"
+        return Target(path=path, source=source, parameter=weight, rows=True, units=int(weight.shape[0]))
+    return None
+
+
+def _settings(group: dict[str, Any]) -> dict[str, Any]:
+    """A parameter group's plain settings; a tensor setting on the CPU as its number."""
+    plain: dict[str, Any] = {"parameters": len(group["params"])}
+    for name, value in group.items():
+        if isinstance(value, torch.Tensor) and value.numel() == 1 and value.device.type == "cpu":
+            plain[name] = float(value.detach())
+        elif isinstance(value, bool | int | float | str) or value is None:
+            plain[name] = value
+        elif isinstance(value, tuple) and all(isinstance(v, int | float) for v in value):
+            plain[name] = list(value)
+    return plain

@@ -1,0 +1,368 @@
+"""Reads the autograd graph of one backward: activations, what feeds them, and their saved tensors.
+
+The graph is walked from the loss at the moment ``backward`` is called. It shows
+every activation, written as a module or as a function, and only what is really
+trained: a validation pass has no backward. Nothing is registered on modules.
+
+The walk visits nodes in order of ``_sequence_nr``, in which a producer always
+comes before its consumer; so one pass carries "what lies upstream" along.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any
+
+import torch
+
+from defib.capture.naming import Names, Owner
+from defib.core.activation import Activation
+from defib.core.activation_index import activation_of, activations
+from defib.core.run import Wiring
+from defib.core.site import Site
+
+Node = Any
+"""A ``torch.autograd.graph.Node``; its attributes differ from operation to operation."""
+
+_CASTS = {
+    "TBackward0",
+    "TransposeBackward0",
+    "PermuteBackward0",
+    "ToCopyBackward0",
+    "ViewBackward0",
+    "UnsafeViewBackward0",
+    "ReshapeAliasBackward0",
+    "ExpandBackward0",
+    "CloneBackward0",
+    "AliasBackward0",
+    "UnsqueezeBackward0",
+    "SqueezeBackward1",
+}
+"""Operations through which a parameter is still that parameter."""
+
+_NORMS = ("BatchNorm", "LayerNorm", "GroupNorm", "InstanceNorm", "RmsNorm", "RMSNorm")
+_CHANNELS_FIRST = ("Convolution", "BatchNorm", "GroupNorm", "InstanceNorm")
+_OPAQUE = {
+    "CompiledFunctionBackward": "runs inside torch.compile",
+    "MkldnnRnnLayerBackward0": "the inside of a fused recurrent kernel is not visible",
+    "CudnnRnnBackward0": "the inside of a fused recurrent kernel is not visible",
+    "CheckpointFunctionBackward": "runs inside a reentrant checkpoint",
+}
+_NOT_ELEMENTWISE = {"softmax", "log_softmax"}
+_MAX_NODES = 200_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Producer:
+    """A node that applies parameters."""
+
+    node: Node
+    owner: Owner
+    parameters: tuple[torch.Tensor, ...]
+    order: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tap:
+    """One activation in the graph at hand.
+
+    Attributes:
+        wiring: What is said of it in the record.
+        activation: What is known of its function.
+        node: Its autograd node; alive only during this backward.
+        producer: The node with parameters right upstream.
+        direct: The activation's input is the producer's output, through nothing but a change of shape.
+        axis: The unit axis of its input; None if it could not be told.
+    """
+
+    wiring: Wiring
+    activation: Activation
+    node: Node
+    producer: Producer | None
+    direct: bool
+    axis: Callable[[torch.Tensor], int | None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Walk:
+    """What one backward's graph holds.
+
+    Attributes:
+        taps: Activations, in order of data flow.
+        reached: Paths of the layers whose parameters the graph reaches.
+        opaque: Layer path to the reason why its inside is not visible.
+        loss_operations: Node names between the loss and the last parameters, loss first.
+    """
+
+    taps: tuple[Tap, ...]
+    reached: frozenset[str]
+    opaque: dict[str, str]
+    loss_operations: tuple[str, ...]
+
+
+@dataclass
+class _State:
+    """What lies upstream of a node: the next activations and producers, met without passing another."""
+
+    sources: frozenset[int] = frozenset()
+    feeds: frozenset[int] = frozenset()
+    direct: int | None = None
+
+
+@dataclass
+class _Walker:
+    names: Names
+    states: dict[Node, _State] = field(default_factory=dict)
+    producers: dict[int, Producer] = field(default_factory=dict)
+    activations: dict[int, tuple[Node, Activation]] = field(default_factory=dict)
+    opaque: dict[str, str] = field(default_factory=dict)
+    reached: set[str] = field(default_factory=set)
+
+    def visit(self, order: int, node: Node) -> None:
+        own, inputs = self._split(node)
+        states = [self.states[child] for child in inputs if child in self.states]
+        sources = frozenset().union(*(s.sources for s in states))
+        feeds = frozenset().union(*(s.feeds for s in states))
+        name = node.name()
+        activation = activation_of(name, options(node)) if name in _known_operations() else None
+        owned = [(p, o) for p in own if (o := self.names.owner(p)) is not None]
+        self.reached.update(o.path for _, o in owned)
+        if activation is not None:
+            self.activations[order] = (node, activation)
+            first = self.states.get(inputs[0]) if inputs else None
+            self.states[node] = _State(frozenset({order}), frozenset({order}), None)
+            self.states[node].direct = None if first is None else first.direct
+        elif owned:
+            if name in _OPAQUE:
+                self.opaque.update({o.path: _OPAQUE[name] for _, o in owned})
+            owner = next((o for _, o in owned if o.field == "weight"), owned[0][1])
+            parameters = tuple(p for p, _ in owned)
+            self.producers[order] = Producer(node=node, owner=owner, parameters=parameters, order=order)
+            self.states[node] = _State(frozenset({order}), feeds, order)
+        else:
+            only = states[0].direct if len(states) == 1 and name in _CASTS else None
+            self.states[node] = _State(sources, feeds, only)
+
+    def _split(self, node: Node) -> tuple[list[torch.Tensor], list[Node]]:
+        """The parameters that enter a node, and the other nodes that feed it."""
+        own: list[torch.Tensor] = []
+        inputs: list[Node] = []
+        for child, _ in node.next_functions:
+            if child is None:
+                continue
+            parameter = _parameter(child)
+            if parameter is None:
+                inputs.append(child)
+            else:
+                own.append(parameter)
+        return own, inputs
+
+
+def _parameter(node: Node) -> torch.Tensor | None:
+    """The leaf behind an edge, seen through casts and changes of shape; None if there is none."""
+    for _ in range(6):
+        variable = getattr(node, "variable", None)
+        if variable is not None:
+            leaf: torch.Tensor = variable
+            return leaf
+        children = [child for child, _ in node.next_functions if child is not None]
+        if len(children) != 1 or node.name() not in _CASTS:
+            return None
+        node = children[0]
+    return None
+
+
+@cache
+def _known_operations() -> frozenset[str]:
+    """Names of the nodes that compute some activation's backward."""
+    return frozenset(operation for a in activations() for operation in a.operations)
+
+
+def walk(roots: list[Node], names: Names) -> Walk:
+    """Read the graph below ``roots``.
+
+    Args:
+        roots: ``grad_fn`` of the tensors that ``backward`` is called on.
+        names: Names of parameters.
+    """
+    nodes = collect(roots)
+    walker = _Walker(names)
+    for order, node in enumerate(nodes):
+        walker.visit(order, node)
+    return Walk(
+        taps=_taps(walker),
+        reached=frozenset(walker.reached),
+        opaque=walker.opaque,
+        loss_operations=_loss_operations(roots, walker),
+    )
+
+
+def collect(roots: list[Node]) -> list[Node]:
+    """All nodes but leaves, producers before consumers."""
+    seen: set[Node] = set(roots)
+    stack = list(roots)
+    while stack and len(seen) < _MAX_NODES:
+        for child, _ in stack.pop().next_functions:
+            if child is not None and child not in seen and getattr(child, "variable", None) is None:
+                seen.add(child)
+                stack.append(child)
+    return sorted(seen, key=lambda node: int(node._sequence_nr()))
+
+
+def parameters_below(roots: list[Node]) -> list[torch.Tensor]:
+    """Every leaf that the graph reaches, each once."""
+    leaves: dict[int, torch.Tensor] = {}
+    for node in collect(roots):
+        for child, _ in node.next_functions:
+            leaf = getattr(child, "variable", None) if child is not None else None
+            if leaf is not None:
+                leaves[id(leaf)] = leaf
+    return list(leaves.values())
+
+
+def _loss_operations(roots: list[Node], walker: _Walker) -> tuple[str, ...]:
+    """Names of the operations between the loss and the first parameters, breadth first, at most 64."""
+    parametric = {p.node for p in walker.producers.values()}
+    names: list[str] = []
+    level, seen = list(roots), set(roots)
+    while level and len(names) < 64:
+        node = level.pop(0)
+        if node in parametric or getattr(node, "variable", None) is not None:
+            continue
+        names.append(node.name())
+        for child, _ in node.next_functions:
+            if child is not None and child not in seen:
+                seen.add(child)
+                level.append(child)
+    return tuple(names)
+
+
+def _taps(walker: _Walker) -> tuple[Tap, ...]:
+    """Taps with their wiring: sites are numbered first, for wiring names the sites upstream."""
+    sites: dict[int, Site] = {}
+    mains: dict[int, Producer | None] = {}
+    calls: dict[str, int] = {}
+    for order, (node, activation) in walker.activations.items():
+        if activation.name in _NOT_ELEMENTWISE and not _is_output(node):
+            continue
+        main = _main_producer(walker, node)
+        path = main.owner.path if main else f"({activation.name})"
+        sites[order] = Site(path=path, call=calls.get(path, 0))
+        calls[path] = calls.get(path, 0) + 1
+        mains[order] = main
+    return tuple(
+        _tap(walker, order, position, sites, mains[order]) for position, order in enumerate(sites)
+    )
+
+
+def _is_output(node: Node) -> bool:
+    """A softmax over a matrix is an output; one over more axes is an attention map, too big to read."""
+    result = saved_tensor(node, "result")
+    return result is None or result.ndim <= 2
+
+
+def _upstream(walker: _Walker, node: Node) -> _State:
+    """The state of everything that enters a node, its parameters left out."""
+    _, inputs = walker._split(node)
+    states = [walker.states[child] for child in inputs if child in walker.states]
+    return _State(
+        frozenset().union(*(s.sources for s in states)), frozenset().union(*(s.feeds for s in states))
+    )
+
+
+def _main_producer(walker: _Walker, node: Node) -> Producer | None:
+    """The producer nearest upstream of an activation: of several branches, the last computed."""
+    orders = [o for o in _upstream(walker, node).sources if o in walker.producers]
+    return walker.producers[max(orders)] if orders else None
+
+
+def _tap(
+    walker: _Walker, order: int, position: int, sites: dict[int, Site], producer: Producer | None
+) -> Tap:
+    node, activation = walker.activations[order]
+    above = _upstream(walker, node)
+    feeds = _upstream(walker, producer.node).feeds if producer else frozenset()
+    chain = _chain(walker, producer)
+    units = _unit_count(producer)
+    wiring = Wiring(
+        site=sites[order],
+        activation=activation.name,
+        operation=node.name(),
+        units=units,
+        order=position,
+        modules=(*chain, *_activation_module(producer, activation)),
+        inputs=tuple(sites[o] for o in sorted(feeds) if o in sites),
+        skips=tuple(sites[o] for o in sorted(above.sources) if o in sites),
+        normalised=producer is not None and any(n in producer.node.name() for n in _NORMS),
+        options=options(node),
+    )
+    direct = producer is not None and walker.states[node].direct == producer.order
+    channels = producer is not None and any(n in producer.node.name() for n in _CHANNELS_FIRST)
+    return Tap(
+        wiring=wiring,
+        activation=activation,
+        node=node,
+        producer=producer,
+        direct=direct,
+        axis=lambda tensor: _axis(tensor, units, channels),
+    )
+
+
+def _unit_count(producer: Producer | None) -> int:
+    """Length of the producer's unit axis, 0 if unknown."""
+    if producer is None:
+        return 0
+    vectors = [p for p in producer.parameters if p.ndim == 1]
+    parameter = vectors[0] if vectors else producer.parameters[0]
+    return int(parameter.shape[0]) if parameter.ndim else 0
+
+
+def _axis(tensor: torch.Tensor, units: int, channels_first: bool) -> int | None:
+    """Where the unit axis is: by the producer's kind, then by size."""
+    candidates = (1, tensor.ndim - 1) if channels_first else (tensor.ndim - 1, 1)
+    return next((a for a in candidates if 0 < a < tensor.ndim and tensor.shape[a] == units), None)
+
+
+def _chain(walker: _Walker, producer: Producer | None) -> tuple[str, ...]:
+    """Paths from the layer in front of a norm to the norm itself; just the producer otherwise."""
+    if producer is None:
+        return ()
+    if not any(n in producer.node.name() for n in _NORMS):
+        return (producer.owner.path,)
+    before = [o for o in _upstream(walker, producer.node).sources if o in walker.producers]
+    first = (walker.producers[before[0]].owner.path,) if len(before) == 1 else ()
+    return (*first, producer.owner.path)
+
+
+def _activation_module(producer: Producer | None, activation: Activation) -> tuple[str, ...]:
+    """The path of the activation's own module, if the module right behind the producer looks like it."""
+    wanted = activation.name.replace("_", "")
+    siblings = producer.owner.siblings if producer else ()
+    return tuple(path for path, kind in siblings if kind.lower().startswith(wanted))[:1]
+
+
+def options(node: Node) -> dict[str, float]:
+    """The constants that a node keeps ("negative_slope": 0.01)."""
+    values = {name: getattr(node, f"_saved_{name}") for name in _constants(type(node))}
+    return {name: float(v) for name, v in values.items() if type(v) in {int, float}}
+
+
+@cache
+def _constants(kind: type) -> tuple[str, ...]:
+    """Names of a node type's saved constants: a saved tensor has a ``_raw`` twin and is not touched here."""
+    saved = {name.removeprefix("_saved_") for name in dir(kind) if name.startswith("_saved_")}
+    tensors = {name.removeprefix("_raw_saved_") for name in dir(kind) if name.startswith("_raw_saved_")}
+    return tuple(sorted(saved - tensors))
+
+
+def saved_tensor(node: Node, which: str) -> torch.Tensor | None:
+    """A saved tensor, unless reading it would call somebody's unpack hook (checkpoint, offload)."""
+    raw = getattr(node, f"_raw_saved_{which}", None)
+    if raw is None or getattr(raw, "unpack_hook", None) is not None:
+        return None
+    try:
+        tensor = raw.data
+    except (RuntimeError, AttributeError):  # freed, or overwritten in place: the user's backward will say so
+        return None
+    return tensor.detach() if isinstance(tensor, torch.Tensor) else None
+

@@ -1,0 +1,170 @@
+"""Which parameter belongs to which module, and what the user calls it."""
+
+import gc
+import sys
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from defib.core.run import Layer
+
+_WRAPPERS = {
+    "DistributedDataParallel": "module.",
+    "DataParallel": "module.",
+    "FullyShardedDataParallel": "_fsdp_wrapped_module.",
+    "OptimizedModule": "_orig_mod.",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Owner:
+    """Where a parameter lives.
+
+    Attributes:
+        name: Full name as the user knows it ("encoder.0.fc1.weight").
+        path: The module's path ("encoder.0.fc1"); "" for the root itself.
+        kind: The module's class name.
+        field: The attribute within the module ("weight").
+        siblings: Paths of the modules that follow it in its parent and have no
+            parameters, with their class names: where its activation may sit.
+    """
+
+    name: str
+    path: str
+    kind: str
+    field: str
+    siblings: tuple[tuple[str, str], ...] = ()
+
+
+class Names:
+    """Names of parameters, by identity. Holds no module and no parameter alive.
+
+    A tied parameter keeps the first of its names. Modules are found by looking
+    at the models given, or at every live module if none was given: nothing is
+    hooked, so nothing can be missed by a direct call of ``forward``.
+    """
+
+    def __init__(self, roots: Iterable[nn.Module] = ()) -> None:
+        self._owners: dict[int, Owner] = {}
+        self._layers: dict[str, Layer] = {}
+        self._searches = 0
+        for name, root in _named_roots(list(roots)):
+            self._add(name, root)
+
+    def owner(self, parameter: torch.Tensor) -> Owner | None:
+        """Where a parameter lives; None if no known module has it."""
+        return self._owners.get(id(parameter))
+
+    def knows(self, parameters: Iterable[torch.Tensor]) -> bool:
+        """Whether every one of these parameters has a name."""
+        return all(id(p) in self._owners for p in parameters)
+
+    def search(self, parameters: Iterable[torch.Tensor]) -> None:
+        """Look among all live modules for the owners of these parameters; five times a run at most."""
+        wanted = {id(p) for p in parameters} - self._owners.keys()
+        if not wanted or self._searches >= 5:
+            return
+        self._searches += 1
+        for name, root in _named_roots(list(_live_roots(wanted))):
+            self._add(name, root)
+
+    def layers(self) -> tuple[Layer, ...]:
+        """Every module that owns parameters, in the models' own order."""
+        return tuple(self._layers.values())
+
+    def _add(self, prefix: str, root: nn.Module) -> None:
+        parents = dict(root.named_modules(remove_duplicate=False))
+        for raw, module in root.named_modules():
+            own = {f: p for f, p in module._parameters.items() if isinstance(p, torch.Tensor)}
+            if not own or any(isinstance(p, nn.parameter.UninitializedParameter) for p in own.values()):
+                continue
+            path = _join(prefix, _clean(root, raw))
+            siblings = tuple(
+                (_join(prefix, _clean(root, s)), kind) for s, kind in _next_siblings(parents, raw)
+            )
+            names = []
+            for field, parameter in own.items():
+                name = _join(path, field)
+                names.append(name)
+                owner = Owner(name=name, path=path, kind=_kind(module), field=field, siblings=siblings)
+                self._owners.setdefault(id(parameter), owner)
+            self._layers[path] = Layer(
+                path=path,
+                kind=_kind(module),
+                units=_units(own),
+                parameters=tuple(names),
+                frozen=not any(p.requires_grad for p in own.values()),
+            )
+
+
+def _kind(module: nn.Module) -> str:
+    return type(module).__name__
+
+
+def _units(own: dict[str, torch.Tensor]) -> int:
+    """Length of the unit axis: the bias's, else the weight's first."""
+    for field in ("bias", "weight"):
+        parameter = own.get(field)
+        if parameter is not None and parameter.ndim:
+            return int(parameter.shape[0])
+    return 0
+
+
+def _join(prefix: str, name: str) -> str:
+    return f"{prefix}.{name}" if prefix and name else prefix or name
+
+
+def _clean(root: nn.Module, path: str) -> str:
+    """The path without the names that known wrappers put in front of the user's own."""
+    wrapper = _WRAPPERS.get(type(root).__name__)
+    if wrapper is not None and f"{path}.".startswith(wrapper):
+        path = path.removeprefix(wrapper.rstrip(".")).removeprefix(".")
+    return path.replace("_orig_mod.", "").removesuffix("._orig_mod").removesuffix("_orig_mod")
+
+
+def _next_siblings(modules: dict[str, nn.Module], path: str) -> Iterator[tuple[str, str]]:
+    """Parameter-free modules that directly follow ``path`` among its parent's children."""
+    parent_path, _, own = path.rpartition(".")
+    parent = modules.get(parent_path)
+    if parent is None or not path:
+        return
+    following = False
+    for name, child in parent.named_children():
+        if following:
+            if any(True for _ in child.parameters()):
+                return
+            yield _join(parent_path, name), _kind(child)
+        following = following or name == own
+
+
+def _live_roots(wanted: set[int]) -> Iterator[nn.Module]:
+    """Outermost live modules that hold at least one of the wanted parameters."""
+    kinds: dict[type, bool] = {}
+    modules: list[nn.Module] = []
+    for thing in gc.get_objects():
+        kind = type(thing)
+        if kind not in kinds:
+            kinds[kind] = issubclass(kind, nn.Module)
+        if kinds[kind] and "_modules" in thing.__dict__:
+            modules.append(thing)
+    inner = {id(child) for module in modules for child in module._modules.values()}
+    for module in modules:
+        if id(module) not in inner and any(id(p) in wanted for p in module.parameters()):
+            yield module
+
+
+def _named_roots(roots: list[nn.Module]) -> list[tuple[str, nn.Module]]:
+    """A prefix for each root: none for a single one, else the user's variable or the class name."""
+    if len(roots) == 1:
+        return [("", roots[0])]
+    variables = {id(v): k for k, v in vars(sys.modules["__main__"]).items() if not k.startswith("_")}
+    taken: set[str] = set()
+    named = []
+    for root in roots:
+        base = variables.get(id(root), _kind(root))
+        name = next(n for n in (base, *(f"{base}_{i}" for i in range(1, len(roots) + 1))) if n not in taken)
+        taken.add(name)
+        named.append((name, root))
+    return named

@@ -1,0 +1,277 @@
+"""Decides what to look at on which step, looks, and hands the numbers to the sink.
+
+Four entry points are called by ``capture.taps``: around every ``backward`` and
+around every optimiser step. On a step that is not read they do this much: keep
+the loss, concatenate the bias gradients, look at the clock.
+"""
+
+from collections.abc import Iterable
+from time import perf_counter
+from typing import Any
+
+import torch
+from torch import nn
+
+from defib.capture.border import Transfer, scalar
+from defib.capture.clock import Clock
+from defib.capture.governor import Governor
+from defib.capture.graph import parameters_below, walk
+from defib.capture.naming import Names
+from defib.capture.norms import StepNorms
+from defib.capture.origin import blame
+from defib.capture.reading import Collected, Reading
+from defib.capture.summary import Summary
+from defib.core.ports import Sink
+from defib.core.site import Signal, Site
+from defib.core.tally import Tally
+
+FLUSH_SECONDS = 1.0
+_IN_BACKWARD = -1
+
+
+class Recorder:
+    """Watches one run.
+
+    Args:
+        sink: Takes the numbers.
+        roots: The models; empty to find them when they are first trained.
+        optimizers: The optimisers to count; empty for all that step parameters of the models.
+        budget: Share of the run's time that may be spent.
+        every: Read every N-th step; None to let the budget decide.
+    """
+
+    def __init__(
+        self,
+        sink: Sink,
+        roots: Iterable[nn.Module] = (),
+        optimizers: Iterable[torch.optim.Optimizer] = (),
+        budget: float = 0.01,
+        every: int | None = None,
+    ) -> None:
+        self.names = Names(roots)
+        self.governor = Governor(budget, every)
+        self.summary = Summary(sink, self.names, budget)
+        self._sink = sink
+        self._given = bool(self.names.layers())
+        self._chosen = {id(o) for o in optimizers}
+        self._clocks: dict[int, Clock] = {}
+        self._losses: list[float | torch.Tensor] = []
+        self._collected: list[Collected] = []
+        self._waiting: list[tuple[int, Clock, Collected, float | torch.Tensor]] = []
+        self._norms: dict[int, tuple[int, StepNorms]] = {}
+        self._norm_transfers: list[tuple[int, tuple[str, ...], Transfer]] = []
+        self._armed = True
+        self._unread: set[int] = set()
+        self._stepped = False
+        self._reading_cost = 0.0
+        self._cost = 0.0
+        self._started = self._last_step = self._last_flush = perf_counter()
+
+    # -- around backward ---------------------------------------------------
+
+    def backward_begins(self, tensors: tuple[torch.Tensor, ...]) -> Reading | None:
+        """``backward`` was called on these tensors and has not run yet."""
+        start = perf_counter()
+        nested = torch._C._current_graph_task_id() != _IN_BACKWARD
+        if self._stepped and not nested:
+            self._collected.clear()
+            self._losses.clear()
+            self._stepped = False
+        roots = [t.grad_fn for t in tensors if t.grad_fn is not None]
+        if not roots or (self._given and self._armed and not self._concerns(roots)):
+            return None
+        if not nested and len(tensors) == 1 and tensors[0].numel() == 1:
+            loss = scalar(tensors[0])
+            self._losses.append(loss)
+            if isinstance(loss, float) and not (loss - loss == 0.0) and not self.summary.non_finite:
+                self._blame(tensors[0])
+        if not self._armed:
+            self._cost += perf_counter() - start
+            return None
+        if not self._given:
+            self.names.search(parameters_below(roots))
+        graph = walk(roots, self.names)
+        self.summary.saw(graph)
+        reading = Reading(graph, preactivations=True)
+        self._reading_cost += perf_counter() - start
+        return reading
+
+    def backward_ended(self, reading: Reading) -> None:
+        """That backward has run."""
+        start = perf_counter()
+        for fault in reading.faults:
+            raise fault
+        self.summary.unread(reading.unread)
+        self._collected.append(reading.collect())
+        self._reading_cost += perf_counter() - start
+
+    def _concerns(self, roots: list[Any]) -> bool:
+        return any(self.names.owner(p) is not None for p in parameters_below(roots))
+
+    def _blame(self, loss: torch.Tensor) -> None:
+        """Find out where a non-finite loss came from while its graph is still there."""
+        self._drain()
+        if self.summary.non_finite:
+            return
+        step = max((c.vitals.step for c in self._clocks.values()), default=0)
+        found = blame(loss, self.names)
+        self.summary.found_non_finite(step - 1 if found["stage"] == "update" and step else step, found)
+
+    # -- around an optimiser's step ------------------------------------------
+
+    def step_begins(self, optimizer: torch.optim.Optimizer, uses_closure: bool) -> None:
+        """An optimiser is about to step; with a closure its gradients are not there yet."""
+        start = perf_counter()
+        clock = self._clock(optimizer)
+        if clock is not None and not uses_closure:
+            self._tick(clock, optimizer)
+            if self._armed:
+                self._before_step(clock)
+                self._reading_cost += perf_counter() - start
+                return
+        self._cost += perf_counter() - start
+
+    def step_ended(self, optimizer: torch.optim.Optimizer, uses_closure: bool) -> None:
+        """It has stepped."""
+        start = perf_counter()
+        clock = self._clock(optimizer)
+        if clock is None:
+            return
+        if uses_closure:
+            self._tick(clock, optimizer)
+        if self._armed:
+            self._after_step(clock, start)
+        elif clock.vitals.full or start - self._last_flush > FLUSH_SECONDS:
+            self.flush()
+        self._cost += perf_counter() - start
+        now = perf_counter()
+        self.governor.step(now - self._last_step, self._cost)
+        self._cost, self._last_step = 0.0, now
+        if not self._armed and self.governor.due(clock.vitals.step):
+            self._armed = True
+            self._unread = {c.index for c in self._clocks.values() if c.alive}
+
+    def _clock(self, optimizer: torch.optim.Optimizer) -> Clock | None:
+        clock = self._clocks.get(id(optimizer))
+        if clock is None or not clock.is_for(optimizer):
+            if self._chosen and id(optimizer) not in self._chosen:
+                return None
+            clock = Clock(len(self._clocks), optimizer)
+            parameters = clock.parameters()
+            if self._given and not any(self.names.owner(p) is not None for p in parameters):
+                return None
+            if not self._given:
+                self.names.search(parameters)
+            if not self._clocks:
+                self._started = self._last_step = perf_counter()
+            self._clocks[id(optimizer)] = clock
+            self._unread.add(clock.index)
+        return clock
+
+    def _tick(self, clock: Clock, optimizer: torch.optim.Optimizer) -> None:
+        if clock.planned < 0 or (self._armed and clock.planned != len(self.summary.sites)):
+            self._drain(clock)
+            clock.look_for_scaler()
+            clock.plan(self.names, self.summary.sites)
+            self.summary.planned(clock)
+        clock.tick(optimizer, self._losses)
+        self._stepped = True
+
+    def _before_step(self, clock: Clock) -> None:
+        if not clock.has_scaler:
+            clock.look_for_scaler()
+        step = clock.vitals.step - 1
+        for part in self._collected:
+            self._waiting.append((step, clock, part, clock.scale()))
+            clock.samples += part.samples
+        clock.batches += bool(self._collected)
+        named = [(clock.names[id(p)], p) for p in clock.parameters() if _dense(p) and id(p) in clock.names]
+        if named:
+            self._norms[clock.index] = (step, StepNorms(named, 1.0))
+
+    def _after_step(self, clock: Clock, start: float) -> None:
+        """Finish a sampled step: update norms, numbers of earlier readings that have arrived."""
+        taken = self._norms.pop(clock.index, None)
+        if taken is not None:
+            self._norm_transfers.append((taken[0], taken[1].names, taken[1].after()))
+        self._settle(wait=False)
+        self._unread.discard(clock.index)
+        self._unread &= {c.index for c in self._clocks.values() if c.alive}
+        now = perf_counter()
+        if now - self._last_flush > FLUSH_SECONDS or self.governor.readings == 0:
+            self.flush()
+        self._reading_cost += perf_counter() - start
+        self.governor.charge_reading(self._reading_cost)
+        self._reading_cost = 0.0
+        if not self._unread:
+            self._armed = self.governor.every == 1
+
+    # -- from numbers to the record -----------------------------------------
+
+    def _settle(self, wait: bool) -> None:
+        """Take in readings whose numbers are on the host by now."""
+        ready = [w for w in self._waiting if wait or w[2].ready]
+        self._waiting = [w for w in self._waiting if not (wait or w[2].ready)]
+        merged: dict[tuple[int, Site, Signal], Tally] = {}
+        for step, clock, part, scale in ready:
+            divisor = float(scale)
+            for site, signal, tally in part.tallies():
+                if not _owned(site, clock, self.summary.sites):
+                    continue
+                values = _unscaled(tally, divisor) if signal.value.endswith("grad") else tally
+                key = (step, site, signal)
+                known = merged.get(key)
+                same = known is not None and known.units == values.units
+                merged[key] = known.merge(values) if same and known is not None else values
+        self.summary.readings(merged)
+        for step, names, transfer in [n for n in self._norm_transfers if wait or n[2].ready]:
+            self._sink.norms(step, names, transfer.array().astype("float32"))
+        self._norm_transfers = [n for n in self._norm_transfers if not (wait or n[2].ready)]
+
+    def _drain(self, only: Clock | None = None) -> None:
+        for clock in [only] if only is not None else list(self._clocks.values()):
+            drained = clock.vitals.drain()
+            if drained is None:
+                continue
+            self._sink.stream(clock.index, drained.first_step, drained.streams)
+            if drained.silenced:
+                self.governor.boost()
+            if drained.bad is not None:
+                self.summary.bad_gradient(clock, *drained.bad)
+
+    def flush(self) -> None:
+        """Everything seen so far goes to the sink; waits for the device."""
+        self._drain()
+        self._settle(wait=True)
+        self._last_flush = perf_counter()
+        elapsed = self._last_step - self._started
+        self.summary.flush(list(self._clocks.values()), self.governor, elapsed)
+
+    def close(self) -> None:
+        """Flush for the last time and let go of everything of the user's."""
+        self.flush()
+        self._clocks.clear()
+        self._collected.clear()
+        self._norms.clear()
+
+
+def _dense(parameter: torch.Tensor) -> bool:
+    gradient = parameter.grad
+    return gradient is not None and gradient.layout is torch.strided and gradient.is_floating_point()
+
+
+def _owned(site: Site, clock: Clock, sites: frozenset[Site]) -> bool:
+    """Whether a reading belongs to the optimiser that stepped; a site without parameters to any."""
+    del sites
+    return site.path in clock.paths or site.path.startswith("(")
+
+
+def _unscaled(tally: Tally, scale: float) -> Tally:
+    """The tally of a gradient without the loss scale."""
+    if scale == 1.0:
+        return tally
+    values = tally.to_array()
+    for row, power in (("total", 1), ("squares", 2), ("low", 1), ("high", 1)):
+        values[Tally.rows().index(row)] /= scale**power
+    return Tally.from_array(tally.samples, values)
+

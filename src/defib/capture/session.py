@@ -1,0 +1,85 @@
+"""Starts and stops a watch; the only door into ``capture`` for the rest of defib."""
+
+from collections.abc import Iterable, Sequence
+from importlib.metadata import version
+from platform import python_version
+
+import torch
+from torch import nn
+
+from defib.capture import taps
+from defib.capture.recorder import Recorder
+from defib.core.ports import Sink
+
+
+class Session:
+    """A watch under way.
+
+    Args:
+        recorder: Does the looking.
+        sink: Where the numbers go.
+    """
+
+    def __init__(self, recorder: Recorder, sink: Sink) -> None:
+        self._recorder = recorder
+        self._sink = sink
+        self._closed = False
+        self._watch = taps.Watch(recorder, self._fault)
+        taps.engage(self._watch)
+
+    @property
+    def faults(self) -> int:
+        """Faults of defib's own that were caught; 0 in a sound run."""
+        return self._watch.faults
+
+    @property
+    def readings(self) -> int:
+        """Steps on which activations were read so far."""
+        return self._recorder.governor.readings
+
+    def flush(self) -> None:
+        """Hand everything seen so far to the sink."""
+        if self._closed:
+            return
+        try:
+            self._recorder.flush()
+        except Exception as error:  # noqa: BLE001 - training goes on
+            self._watch.failed(error)
+
+    def close(self, status: str = "finished") -> None:
+        """Stop watching and finish the record; again is harmless."""
+        if self._closed:
+            return
+        taps.release(self._watch)
+        try:
+            self._recorder.close()
+        except Exception as error:  # noqa: BLE001
+            self._watch.failed(error)
+        self._closed = True
+        self._sink.close(status)
+
+    def _fault(self, error: Exception, last: bool) -> None:
+        data = {"error": f"{type(error).__name__}: {error}", "off": last}
+        self._sink.event(-1, "watcher-fault", data)
+
+
+def start(
+    model: nn.Module | Sequence[nn.Module] | None = None,
+    optimizers: Iterable[torch.optim.Optimizer] = (),
+    *,
+    sink: Sink,
+    budget: float = 0.01,
+    every: int | None = None,
+) -> Session:
+    """Watch a model, or whatever is trained.
+
+    Args:
+        model: The model, several, or None to find them when they are trained.
+        optimizers: Count these only; empty for every one that steps a parameter of the model.
+        sink: Takes what is seen.
+        budget: Share of the run's time that may be spent (0.01 for 1 %).
+        every: Read every N-th step whatever it costs; None to let the budget decide.
+    """
+    roots = [] if model is None else [model] if isinstance(model, nn.Module) else list(model)
+    sink.facts({"torch": torch.__version__, "python": python_version(), "defib": version("defib")})
+    return Session(Recorder(sink, roots, optimizers, budget, every), sink)

@@ -1,0 +1,160 @@
+"""What has been learnt about the run so far, and how it is put into the record."""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from defib.capture.clock import Clock
+from defib.capture.governor import Governor
+from defib.capture.graph import Walk
+from defib.capture.naming import Names
+from defib.capture.windows import Windows
+from defib.core.ports import Sink
+from defib.core.run import Wiring
+from defib.core.site import Signal, Site
+from defib.core.tally import Tally
+
+_MAX_LIVENESS_BYTES_A_SECOND = 1 << 20
+
+
+class Summary:
+    """Layers, wiring, coverage and events of one run.
+
+    Args:
+        sink: Takes it all.
+        names: Names of parameters.
+        budget: Share of the run's time that may be spent; goes into the record.
+    """
+
+    def __init__(self, sink: Sink, names: Names, budget: float) -> None:
+        self.non_finite = False
+        self.faults = 0
+        self._sink = sink
+        self._names = names
+        self._budget = budget
+        self._windows = Windows()
+        self._wirings: dict[Site, Wiring] = {}
+        self._reached: set[str] = set()
+        self._opaque: dict[str, str] = {}
+        self._unread: dict[Site, str] = {}
+        self._loss_operations: tuple[str, ...] = ()
+        self._owner: dict[str, int] = {}
+        self._samples = 0
+        self._skipped = 0
+        self._changed = True
+
+    @property
+    def sites(self) -> frozenset[Site]:
+        """Every site at which an activation was seen."""
+        return frozenset(self._wirings)
+
+    def saw(self, graph: Walk) -> None:
+        """One backward's graph was walked."""
+        new = {t.wiring.site: t.wiring for t in graph.taps if t.wiring.site not in self._wirings}
+        if new or not graph.reached <= self._reached:
+            self._wirings.update(new)
+            self._reached |= graph.reached
+            self._changed = True
+        self._opaque.update(graph.opaque)
+        if graph.loss_operations and not self._loss_operations:
+            self._loss_operations = graph.loss_operations
+            self._changed = True
+
+    def unread(self, sites: dict[Site, str]) -> None:
+        """Activations whose forward side could not be read, and why."""
+        self._unread.update(sites)
+
+    def planned(self, clock: Clock) -> None:
+        """It is known which layers an optimiser owns."""
+        self._owner.update(dict.fromkeys(clock.paths, clock.index))
+        self._changed = True
+
+    def readings(self, merged: dict[tuple[int, Site, Signal], Tally]) -> None:
+        """Numbers of sampled steps have arrived."""
+        flow: dict[int, dict[tuple[Site, Signal], float]] = {}
+        for (step, site, signal), tally in merged.items():
+            if self._windows.due_before(step):
+                self._windows.write(self._sink)
+            self._windows.add(step, site, signal, tally)
+            flow.setdefault(step, {})[site, signal] = tally.rms
+        for step, values in flow.items():
+            self._samples += max(t.samples for (s, _, _), t in merged.items() if s == step)
+            self._sink.flow(step, values)
+
+    def found_non_finite(self, step: int, found: dict[str, Any]) -> None:
+        """The first NaN or infinity of the run; later ones are its consequences."""
+        if not self.non_finite:
+            self.non_finite = True
+            self._sink.event(step, "non-finite", {"loss_operations": list(self._loss_operations), **found})
+
+    def bad_gradient(self, clock: Clock, step: int, layers: tuple[str, ...]) -> None:
+        """A gradient was not finite: a skipped step if a GradScaler is there to catch it."""
+        if clock.has_scaler:
+            self._skipped += 1
+            if self._skipped <= 100:
+                self._sink.event(step, "skipped-step", {"layers": list(layers)})
+        elif not self.non_finite:
+            last = self._last_in_flow(layers)
+            self.found_non_finite(step, {"stage": "backward", "where": last, "operation": ""})
+
+    def _last_in_flow(self, layers: tuple[str, ...]) -> str:
+        """The layer nearest the loss: the backward pass broke there, or above it."""
+        order = {layer.path: i for i, layer in enumerate(self._names.layers())}
+        return max(layers, key=lambda path: order.get(path, -1), default="")
+
+    def flush(self, clocks: list[Clock], governor: Governor, elapsed: float) -> None:
+        """Everything that changed goes to the sink."""
+        if self._changed:
+            layers = [replace(x, optimizer=self._owner.get(x.path, -1)) for x in self._names.layers()]
+            self._sink.layers(tuple(layers))
+            ordered = sorted(self._wirings.values(), key=lambda w: w.order)
+            self._sink.wirings(tuple(ordered), self._loss_operations)
+            self._changed = False
+        self._windows.write(self._sink)
+        for clock in clocks:
+            self._sink.optimizer(clock.index, clock.facts())
+            self._liveness(clock)
+        self._sink.facts(self._facts(governor, elapsed))
+
+    def _liveness(self, clock: Clock) -> None:
+        batch = clock.samples / clock.batches if clock.batches else 0.0
+        sources = {t.path: t.source for t in clock.vitals.targets}
+        for path, state in clock.vitals.states.items():
+            facts = {
+                "source": sources.get(path, ""),
+                "steps": state.steps,
+                "last_step": state.last_step,
+                "period": 1,
+                "batch": batch,
+            }
+            units = np.stack([state.first_alive, state.last_alive, state.alive_steps])
+            self._sink.liveness(clock.index, path, facts, units)
+
+    def _facts(self, governor: Governor, elapsed: float) -> dict[str, Any]:
+        return {
+            "overhead": {
+                "ratio": governor.spent / elapsed if elapsed > 0 else None,
+                "seconds": governor.spent,
+                "budget": self._budget,
+                "every": governor.every,
+                "readings": governor.readings,
+            },
+            "samples": self._samples,
+            "faults": self.faults,
+            "unseen": self._unseen(),
+        }
+
+    def _unseen(self) -> list[dict[str, str]]:
+        """Layers of which nothing, or not the inside, was seen, and why."""
+        reasons: dict[str, str] = {}
+        for layer in self._names.layers():
+            if layer.path in self._opaque:
+                reasons[layer.path] = self._opaque[layer.path]
+            elif layer.frozen:
+                reasons[layer.path] = "frozen: no parameter of it requires a gradient"
+            elif layer.path not in self._reached:
+                reasons[layer.path] = "no backward was seen to reach it"
+        for site, why in self._unread.items():
+            reasons.setdefault(site.path, why)
+        return [{"what": path, "why": why} for path, why in reasons.items()]

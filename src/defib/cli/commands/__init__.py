@@ -1,0 +1,1 @@
+"""The subcommands, one a file; adding one means adding its file."""

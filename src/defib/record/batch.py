@@ -1,0 +1,150 @@
+"""What waits to be written: a bounded amount, of which the oldest is kept."""
+
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from defib.core.run import Reading
+from defib.core.site import Signal, Site
+
+StateKey = tuple[str, Any]
+"""Kind and key of a row of ``state``; the key is hashable and JSON-able."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Alive:
+    """One call of ``Sink.liveness``."""
+
+    facts: dict[str, Any]
+    units: NDArray[np.int32]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Points:
+    """One call of ``Sink.stream`` for one name."""
+
+    optimizer: int
+    name: str
+    step: int
+    values: NDArray[np.float32]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Flow:
+    """One call of ``Sink.flow``."""
+
+    step: int
+    values: dict[tuple[Site, Signal], float]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class NormRow:
+    """One call of ``Sink.norms``; values of shape (4, P)."""
+
+    step: int
+    parameters: tuple[str, ...]
+    values: NDArray[np.float32]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Happened:
+    """One call of ``Sink.event``, and when it was."""
+
+    step: int
+    kind: str
+    data: dict[str, Any]
+    time: float = field(default_factory=time.time)
+
+
+Entry = Reading | Points | Flow | NormRow | Happened
+
+
+def _weight(entry: Entry) -> int:
+    """Bytes of memory, roughly."""
+    if isinstance(entry, Reading):
+        return 80 * entry.tally.units + 500
+    if isinstance(entry, (Points, NormRow)):
+        return entry.values.nbytes + 300
+    return 200 * len(entry.values) + 300 if isinstance(entry, Flow) else 1000
+
+
+@dataclass(kw_only=True)
+class Batch:
+    """Things to be written in one transaction. Not thread-safe.
+
+    Attributes:
+        limit: Most bytes that wait; what comes later is dropped and counted.
+        states: Latest values, by what they are.
+        alive: Latest liveness, by optimizer and path.
+        entries: Everything else, in order.
+        weight: Bytes in ``entries``, roughly.
+        dropped: Entries that found no room, by kind.
+        dropped_steps: First and last step among them.
+    """
+
+    limit: int
+    states: dict[StateKey, Any] = field(default_factory=dict)
+    alive: dict[tuple[int, str], Alive] = field(default_factory=dict)
+    entries: list[Entry] = field(default_factory=list)
+    weight: int = 0
+    dropped: Counter[str] = field(default_factory=Counter)
+    dropped_steps: tuple[int, int] | None = None
+
+    def __bool__(self) -> bool:
+        return bool(self.states or self.alive or self.entries or self.dropped)
+
+    def add(self, entry: Entry) -> None:
+        """Keeps an entry, or counts it as dropped if there is no room."""
+        weight = _weight(entry)
+        if self.entries and self.weight + weight > self.limit:
+            self.drop(entry)
+            return
+        self.entries.append(entry)
+        self.weight += weight
+
+    def drop(self, entry: Entry) -> None:
+        """Counts an entry as dropped."""
+        first, last = _steps(entry)
+        if self.dropped_steps is not None:
+            first, last = min(first, self.dropped_steps[0]), max(last, self.dropped_steps[1])
+        self.dropped[_kind(entry)] += 1
+        self.dropped_steps = (first, last)
+
+    def then(self, later: "Batch") -> "Batch":
+        """This batch, which could not be written, followed by what came meanwhile."""
+        both = Batch(limit=self.limit, dropped=self.dropped + later.dropped)
+        both.states = {**self.states, **later.states}
+        both.alive = {**self.alive, **later.alive}
+        spans = [span for span in (self.dropped_steps, later.dropped_steps) if span is not None]
+        if spans:
+            both.dropped_steps = (min(s[0] for s in spans), max(s[1] for s in spans))
+        for entry in self.entries + later.entries:
+            both.add(entry)
+        return both
+
+    def gap(self, why: str) -> Happened | None:
+        """The event that tells what was dropped; None if nothing was."""
+        if not self.dropped:
+            return None
+        first, last = self.dropped_steps or (-1, -1)
+        data = {"why": why, "dropped": dict(self.dropped), "first_step": first, "last_step": last}
+        return Happened(step=first, kind="gap", data=data)
+
+
+_KINDS = {Reading: "reading", Points: "stream", Flow: "flow", NormRow: "norms", Happened: "event"}
+
+
+def _kind(entry: Entry) -> str:
+    return _KINDS[type(entry)]
+
+
+def _steps(entry: Entry) -> tuple[int, int]:
+    if isinstance(entry, Reading):
+        return entry.first, entry.last
+    if isinstance(entry, Points):
+        return entry.step, entry.step + max(0, len(entry.values) - 1)
+    return entry.step, entry.step

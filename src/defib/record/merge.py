@@ -1,0 +1,358 @@
+"""Makes one :class:`defib.core.run.RunView` of what the ranks recorded.
+
+Ranks of a data-parallel job see different samples of one network, so tallies
+add up, losses average, and a unit is alive if it is alive anywhere. Gradients
+are already reduced over the ranks when they are read, hence the same on each:
+what is a matter of parameters (norms, learning rates) is taken from the lowest
+rank that has it.
+
+Letters: ``R`` sampled steps, ``P`` parameters, ``U`` units.
+"""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from defib.core.finding import Overhead, Unseen
+from defib.core.run import Event, Liveness, Norms, Optimizer, Reading, RunView, Series
+from defib.core.site import Signal, Site
+from defib.record.part import Part
+
+MOST_VALUES = 1 << 25
+"""Largest matrix of steps by parameters, or steps by sites; beyond it steps are left out evenly."""
+
+_WORST_FIRST = ("running", "interrupted")
+
+
+def merged(path: Path, parts: Sequence[Part]) -> RunView:
+    """The run as rules see it.
+
+    Args:
+        path: Where the record was opened.
+        parts: What each rank recorded, in order of rank; at least one could be read.
+    """
+    unseen = [Unseen(what="run", why=f"rank {part.rank}: {part.error}") for part in parts if part.error]
+    parts = [part for part in parts if not part.error]
+    unseen += [entry for part in parts for entry in part.unseen]
+    events = _events(parts)
+    flow_steps, flow = _flow(parts, unseen)
+    facts = _facts(path, parts)
+    unseen += _told(facts.pop("unseen", None), events)
+    return RunView(
+        facts=facts,
+        layers=_first_of_each((part.layers for part in parts), lambda layer: layer.path),
+        wirings=_wirings(parts),
+        readings=_readings(parts, unseen),
+        liveness=_liveness(parts),
+        optimizers=_optimizers(parts),
+        norms=_norms(parts, unseen),
+        flow_steps=flow_steps,
+        flow=flow,
+        events=events,
+        loss_operations=next((part.loss_operations for part in parts if part.loss_operations), ()),
+        unseen=tuple(dict.fromkeys(unseen)),
+        overhead=_overhead(parts),
+    )
+
+
+def _facts(path: Path, parts: Sequence[Part]) -> dict[str, Any]:
+    facts: dict[str, Any] = {}
+    for part in reversed(parts):
+        facts |= part.facts
+    statuses = [part.status for part in parts]
+    odd = [status for status in statuses if status != "finished"]
+    status = next((worst for worst in _WORST_FIRST if worst in statuses), odd[0] if odd else "finished")
+    told = [part.facts["unseen"] for part in parts if isinstance(part.facts.get("unseen"), list)]
+    facts["unseen"] = [entry for entries in told for entry in entries]
+    return facts | {"path": str(path), "status": status, "ranks": len(parts)}
+
+
+def _told(plain: Any, events: Iterable[Event]) -> list[Unseen]:
+    """What capture said it did not see (fact "unseen"), and what the writer could not keep."""
+    unseen = [
+        Unseen(what=entry["what"], why=entry["why"])
+        for entry in plain or []
+        if isinstance(entry, dict)
+        and isinstance(entry.get("what"), str)
+        and isinstance(entry.get("why"), str)
+    ]
+    for event in events:
+        if event.kind == "gap":
+            dropped = event.data.get("dropped")
+            count = (
+                sum(n for n in dropped.values() if isinstance(n, int))
+                if isinstance(dropped, dict)
+                else "some"
+            )
+            first, last = event.data.get("first_step"), event.data.get("last_step")
+            why = f"{count} entries of steps {first} to {last} not recorded: {event.data.get('why')}"
+            unseen.append(Unseen(what="run", why=why))
+        elif event.kind == "capped":
+            stopped = "everything" if event.data.get("stopped") == "all" else "per-unit readings"
+            why = f"{stopped} stopped at the record's size limit of {event.data.get('cap_bytes')} bytes"
+            unseen.append(Unseen(what="run", why=why))
+    return unseen
+
+
+def _overhead(parts: Sequence[Part]) -> Overhead:
+    """Of the rank that paid most (fact "overhead")."""
+    best = Overhead(ratio=None, seconds=0.0, budget=0.0, period=0.0)
+    for part in parts:
+        plain = part.facts.get("overhead")
+        if not isinstance(plain, dict):
+            continue
+        numbers = {name: plain.get(name) for name in ("ratio", "seconds", "budget", "period")}
+        known = {k: float(v) for k, v in numbers.items() if isinstance(v, (int, float))}
+        told = Overhead(
+            ratio=known.get("ratio"),
+            seconds=known.get("seconds", 0.0),
+            budget=known.get("budget", 0.0),
+            period=known.get("period", 0.0),
+        )
+        if (told.ratio or 0.0, told.seconds) >= (best.ratio or 0.0, best.seconds):
+            best = told
+    return best
+
+
+def _first_of_each(lists: Iterable[Iterable[Any]], key: Any) -> tuple[Any, ...]:
+    """Entries of all lists, one for each key, in order of appearance."""
+    found: dict[Any, Any] = {}
+    for entries in lists:
+        for entry in entries:
+            found.setdefault(key(entry), entry)
+    return tuple(found.values())
+
+
+def _wirings(parts: Sequence[Part]) -> tuple[Any, ...]:
+    """The lowest rank's; of others only sites that it does not have (pipeline stages)."""
+    known: set[Site] = set()
+    wirings = []
+    for part in parts:
+        wirings += [wiring for wiring in part.wirings if wiring.site not in known]
+        known |= {wiring.site for wiring in part.wirings}
+    return tuple(wirings)
+
+
+def _readings(parts: Sequence[Part], unseen: list[Unseen]) -> tuple[Reading, ...]:
+    """By site, signal and time; those of the same window on several ranks are merged."""
+    units: dict[tuple[Site, Signal], int] = {}
+    found: dict[tuple[Site, Signal, int, int], list[Reading]] = {}
+    for index, part in enumerate(parts):
+        for reading in part.readings:
+            spot = reading.site, reading.signal
+            if units.setdefault(spot, reading.tally.units) != reading.tally.units:
+                why = f"a reading of {reading.tally.units} units where others have {units[spot]}"
+                unseen.append(Unseen(what=str(reading.site), why=why))
+                continue
+            same = found.setdefault((*spot, reading.first, reading.last), [])
+            # Of one rank, two readings of one window stay two; of several they are one.
+            if index and same:
+                tally = same[0].tally.merge(reading.tally)
+                same[0] = Reading(
+                    site=spot[0], signal=spot[1], first=reading.first, last=reading.last, tally=tally
+                )
+            else:
+                same.append(reading)
+    ordered = sorted(found, key=lambda key: (key[0], key[1], key[2], key[3]))
+    return tuple(reading for key in ordered for reading in found[key])
+
+
+def _liveness(parts: Sequence[Part]) -> dict[str, Liveness]:
+    """By layer; of several optimisers the one that read it most, of several ranks all."""
+    keys = {key for part in parts for key in part.liveness}
+    found: dict[str, Liveness] = {}
+    for key in sorted(keys):
+        of_ranks = [part.liveness[key] for part in parts if key in part.liveness]
+        same = [one for one in of_ranks if len(one.first_alive) == len(of_ranks[0].first_alive)]
+        whole = _over_ranks(same) if len(same) > 1 else same[0]
+        if whole.path not in found or whole.steps > found[whole.path].steps:
+            found[whole.path] = whole
+    return found
+
+
+def _over_ranks(ranks: Sequence[Liveness]) -> Liveness:
+    """Alive anywhere is alive.
+
+    ``alive_steps`` is exact where the ranks saw the same gradients, as in
+    DistributedDataParallel, and a lower bound elsewhere.
+    """
+    first = np.stack([one.first_alive for one in ranks])
+    earliest = np.where(first < 0, np.iinfo(np.int64).max, first).min(axis=0)
+    return Liveness(
+        path=ranks[0].path,
+        source=ranks[0].source,
+        steps=max(one.steps for one in ranks),
+        last_step=max(one.last_step for one in ranks),
+        period=max(one.period for one in ranks),
+        first_alive=np.where((first < 0).all(axis=0), -1, earliest),
+        last_alive=np.max([one.last_alive for one in ranks], axis=0),
+        alive_steps=np.max([one.alive_steps for one in ranks], axis=0),
+        batch=sum(one.batch for one in ranks),
+    )
+
+
+def _optimizers(parts: Sequence[Part]) -> tuple[Optimizer, ...]:
+    indices = sorted(
+        {index for part in parts for index in part.optimizers}
+        | {index for part in parts for index, _ in _streams(part)}
+    )
+    found = []
+    for index in indices:
+        facts: dict[str, Any] = {}
+        for part in reversed(parts):
+            facts |= part.optimizers.get(index, {})
+        series = {
+            name: [part.streams[index, name] for part in parts if (index, name) in part.streams]
+            for name in ("loss", "lr", "scale")
+        }
+        steps = [part.optimizers.get(index, {}).get("steps") for part in parts]
+        known = [s for s in steps if isinstance(s, int)]
+        counted = [int(one.steps[-1]) + 1 for each in series.values() for one in each if len(one)]
+        groups = facts.get("groups")
+        names = [n for part in parts for n in part.optimizers.get(index, {}).get("parameters") or []]
+        found.append(
+            Optimizer(
+                index=index,
+                kind=str(facts.get("kind", "")),
+                # A killed run may have written newer losses than its count of steps.
+                steps=max(known + counted, default=0),
+                groups=tuple(g for g in groups if isinstance(g, dict)) if isinstance(groups, list) else (),
+                parameters=tuple(dict.fromkeys(n for n in names if isinstance(n, str))),
+                loss=_mean(series["loss"]),
+                lr=_lowest(series["lr"]),
+                scale=_lowest(series["scale"]),
+            )
+        )
+    return tuple(found)
+
+
+def _streams(part: Part) -> Iterable[tuple[int, str]]:
+    return part.streams
+
+
+def _mean(ranks: Sequence[Series]) -> Series:
+    """Mean over the ranks that have a value at that step; NaN on any of them is NaN."""
+    if len(ranks) <= 1:
+        return ranks[0] if ranks else Series.empty()
+    steps = np.unique(np.concatenate([one.steps for one in ranks]))
+    total, count = np.zeros(len(steps)), np.zeros(len(steps))
+    with np.errstate(invalid="ignore", over="ignore"):
+        for one in ranks:
+            at = np.searchsorted(steps, one.steps)
+            total[at] += one.values
+            count[at] += 1
+    return Series(steps=steps, values=total / count)
+
+
+def _lowest(ranks: Sequence[Series]) -> Series:
+    """The values of the lowest rank, steps that it lacks from the next one."""
+    if len(ranks) <= 1:
+        return ranks[0] if ranks else Series.empty()
+    steps, index = np.unique(np.concatenate([one.steps for one in ranks]), return_index=True)
+    return Series(steps=steps, values=np.concatenate([one.values for one in ranks])[index])
+
+
+def _thinned(steps: NDArray[np.int64], width: int, what: str, unseen: list[Unseen]) -> NDArray[np.int64]:
+    """Evenly fewer steps if a matrix of that width would be too large."""
+    every = -(-len(steps) * max(1, width) // MOST_VALUES)
+    if every <= 1:
+        return steps
+    unseen.append(Unseen(what="run", why=f"of {what}, only every {every}th sampled step was read back"))
+    return steps[::every]
+
+
+def _norms(parts: Sequence[Part], unseen: list[Unseen]) -> Norms | None:
+    blocks = [block for part in parts for block in part.norms]
+    if not blocks:
+        return None
+    names = tuple(dict.fromkeys(name for block in blocks for name in block.parameters))
+    steps = np.unique(np.concatenate([block.steps for block in blocks]))
+    steps = _thinned(steps, 4 * len(names), "norms", unseen)
+    column = {name: index for index, name in enumerate(names)}
+    values = np.full((4, len(steps), len(names)), np.nan)
+    for block in reversed(blocks):  # the lowest rank is written last and stays
+        keep, at = _kept(block.steps, steps)
+        if block.parameters and keep.any():
+            columns = [column[name] for name in block.parameters]
+            values[:, at[:, None], columns] = block.values[keep].transpose(1, 0, 2)
+    gradient, weight, update, swallowed = values
+    return Norms(
+        parameters=names, steps=steps, gradient=gradient, weight=weight, update=update, swallowed=swallowed
+    )
+
+
+def _kept(some: NDArray[np.int64], steps: NDArray[np.int64]) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:
+    """Which of ``some`` are in ``steps`` (sorted), and where those are."""
+    at = np.searchsorted(steps, some)
+    keep = steps[np.minimum(at, len(steps) - 1)] == some if len(steps) else np.zeros(len(some), bool)
+    return keep, at[keep]
+
+
+def _flow(
+    parts: Sequence[Part], unseen: list[Unseen]
+) -> tuple[NDArray[np.int64], dict[tuple[Site, Signal], NDArray[np.float64]]]:
+    """RMS over the entries of all ranks: the root of the mean of their squares, shape (R,) for each site."""
+    seen = [part for part in parts if part.flow is not None]
+    if not seen:
+        return np.zeros(0, np.int64), {}
+    spots = _first_of_each((part.spots.values() for part in seen), lambda spot: spot)
+    steps = np.unique(np.concatenate([part.flow.step for part in seen if part.flow is not None]))
+    steps = _thinned(steps, len(spots), "flow", unseen)
+    row = {spot: index for index, spot in enumerate(spots)}
+    # The largest first, so that squares neither overflow nor underflow.
+    matrices = [_matrix(part, row, steps) for part in seen]
+    if len(matrices) == 1:
+        whole = matrices[0]
+    else:
+        whole = _root_mean_square(np.stack(matrices))
+    return steps, {spot: whole[index] for spot, index in row.items() if not np.isnan(whole[index]).all()}
+
+
+def _matrix(part: Part, row: dict[tuple[Site, Signal], int], steps: NDArray[np.int64]) -> NDArray[np.float64]:
+    matrix = np.full((len(row), len(steps)), np.nan)
+    if part.flow is None:
+        return matrix
+    keep, at = _kept(part.flow.step, steps)
+    places, values = part.flow.place[keep], part.flow.value[keep]
+    numbers = np.array(sorted(part.spots), dtype=np.int64)
+    rows = np.array([row[part.spots[number]] for number in sorted(part.spots)], dtype=np.int64)
+    known, where = _kept(places, numbers)
+    matrix[rows[where], at[known]] = values[known]
+    return matrix
+
+
+def _root_mean_square(stack: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Over the first axis, without overflow; NaN is missing."""
+    seen = ~np.isnan(stack)
+    count = seen.sum(axis=0)
+    values = np.where(seen, stack, 0.0)
+    largest = values.max(axis=0)
+    with np.errstate(invalid="ignore", divide="ignore", over="ignore", under="ignore"):
+        scaled = np.where(largest > 0, values / largest, 0.0)
+        root = largest * np.sqrt((scaled**2).sum(axis=0) / count)
+    root = np.where(np.isinf(largest), largest, root)
+    return np.where(count > 0, root, np.nan)
+
+
+def _events(parts: Sequence[Part]) -> tuple[Event, ...]:
+    """In order of time; of several ranks the same event is one, which says which ranks saw it."""
+    if len(parts) == 1:
+        return tuple(event for _, event in sorted(parts[0].events, key=lambda timed: timed[0]))
+    found: dict[tuple[int, str, str], tuple[float, Event, list[int]]] = {}
+    for part in parts:
+        for number, (when, event) in enumerate(part.events):
+            key = (event.step, event.kind, repr(sorted(event.data.items(), key=str)))
+            if key not in found:
+                found[key] = (when, event, [])
+            elif part.rank in found[key][2]:
+                key = (event.step, event.kind, f"{part.rank} {number}")
+                found[key] = (when, event, [])
+            found[key][2].append(part.rank)
+    ordered = sorted(found.values(), key=lambda entry: entry[0])
+    return tuple(
+        Event(step=event.step, kind=event.kind, data=event.data | {"ranks": ranks})
+        for _, event, ranks in ordered
+    )

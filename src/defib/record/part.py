@@ -1,0 +1,213 @@
+"""What one rank's file holds, decoded; the merging is done elsewhere."""
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from defib.core.finding import Unseen
+from defib.core.run import Event, Layer, Liveness, Reading, Series, Wiring
+from defib.core.site import Signal, Site
+from defib.core.tally import Tally
+from defib.record.codec import Altered, decode_name, inflate, loads, unpack_rows
+from defib.record.nouns import layer_from_plain, take, texts, wiring_from_plain
+from defib.record.rows import Rank, Row
+
+MOST_BYTES = 6 << 30
+"""Bytes of arrays that are unpacked from one file; a writer's cap keeps far below."""
+
+Spot = tuple[Site, Signal]
+_WRONG = (Altered, ValueError, TypeError, KeyError, IndexError, AttributeError, OverflowError, RecursionError)
+
+
+@dataclass(kw_only=True)
+class FlowPoints:
+    """All of a rank's flow: entry i is the RMS ``value[i]`` at ``spots[place[i]]`` on ``step[i]``."""
+
+    step: NDArray[np.int64]
+    place: NDArray[np.int64]
+    value: NDArray[np.float64]
+
+
+@dataclass(kw_only=True)
+class NormBlock:
+    """Norms of one list of parameters: values of shape (R, 4, P)."""
+
+    parameters: tuple[str, ...]
+    steps: NDArray[np.int64]
+    values: NDArray[np.float32]
+
+
+@dataclass(kw_only=True)
+class Part:
+    """One rank's share of a run. ``error`` is set if its file could not be read at all."""
+
+    file: Path
+    rank: int
+    error: str = ""
+    status: str = ""
+    facts: dict[str, Any] = field(default_factory=dict)
+    layers: tuple[Layer, ...] = ()
+    wirings: tuple[Wiring, ...] = ()
+    loss_operations: tuple[str, ...] = ()
+    readings: list[Reading] = field(default_factory=list)
+    liveness: dict[tuple[int, str], Liveness] = field(default_factory=dict)
+    optimizers: dict[int, dict[str, Any]] = field(default_factory=dict)
+    streams: dict[tuple[int, str], Series] = field(default_factory=dict)
+    spots: dict[int, Spot] = field(default_factory=dict)
+    flow: FlowPoints | None = None
+    norms: list[NormBlock] = field(default_factory=list)
+    events: list[tuple[float, Event]] = field(default_factory=list)
+    unseen: list[Unseen] = field(default_factory=list)
+
+
+def read_part(rank: Rank) -> Part:
+    """Decodes a rank's file. Never raises for what the file holds: see ``Part.unseen``."""
+    number = rank.ident.get("rank")
+    part = Part(file=rank.path, rank=number if isinstance(number, int) else 0)
+    _states(rank, part)
+    budget = [MOST_BYTES]
+    _each(rank, "place", lambda row: _place(row, part))
+    _each(rank, "event", lambda row: _event(row, part))
+    _each(rank, "liveness", lambda row: _liveness(row, part, budget))
+    chunks: dict[tuple[str, Any], list[Any]] = {}
+    _each(rank, "series", lambda row: _chunk(row, chunks, rank, budget))
+    for (kind, key), pieces in chunks.items():
+        _series(kind, key, pieces, part, rank)
+    _each(rank, "reading", lambda row: _reading(row, part, budget))
+    for table, count in sorted((+rank.lost).items()):
+        rows = "1 row" if count == 1 else f"{count} rows"
+        part.unseen.append(Unseen(what="run", why=f"{rows} of {table} damaged or lost in {rank.path.name}"))
+    return part
+
+
+def _each(rank: Rank, table: str, decode: Callable[[Row], None]) -> None:
+    for row in rank.rows(table):
+        try:
+            decode(row)
+        except _WRONG:
+            rank.lost[table] += 1
+
+
+def _spend(budget: list[int], amount: int) -> None:
+    """Counts what is unpacked, so that a small file cannot fill the memory."""
+    budget[0] -= amount
+    if budget[0] < 0:
+        raise Altered("more data than any run has")
+
+
+def _states(rank: Rank, part: Part) -> None:
+    part.facts = {name: value for name, value in rank.states.get("fact", {}).items() if isinstance(name, str)}
+    lists: Counter[str] = Counter()
+    try:
+        layers = rank.states.get("layers", {}).get(None, [])
+        part.layers = tuple(layer_from_plain(plain) for plain in layers)
+    except _WRONG:
+        lists["layers"] += 1
+    try:
+        drawn = rank.states.get("wirings", {}).get(None)
+        if drawn is not None:
+            part.wirings = tuple(wiring_from_plain(plain) for plain in take(drawn, "wirings", list))
+            part.loss_operations = texts(take(drawn, "loss_operations", list))
+    except _WRONG:
+        lists["wirings"] += 1
+    for key, value in rank.states.get("optimizer", {}).items():
+        if isinstance(key, tuple) and len(key) == 2 and isinstance(key[0], int) and isinstance(key[1], str):
+            part.optimizers.setdefault(key[0], {})[key[1]] = value
+    for name in lists:
+        part.unseen.append(Unseen(what="run", why=f"the list of {name} is damaged in {rank.path.name}"))
+
+
+def _place(row: Row, part: Part) -> None:
+    number, path, call, signal = row
+    part.spots[number] = (Site(path=decode_name(path), call=int(call)), Signal(signal.decode()))
+
+
+def _event(row: Row, part: Part) -> None:
+    _, when, step, kind, data = row
+    details = loads(data)
+    if not isinstance(details, dict):
+        raise Altered("an event without data")
+    part.events.append((float(when), Event(step=int(step), kind=decode_name(kind), data=details)))
+
+
+def _liveness(row: Row, part: Part, budget: list[int]) -> None:
+    _, optimizer, path, facts, units, body = row
+    known, name = loads(facts), decode_name(path)
+    _spend(budget, 12 * max(0, units))
+    first, last, steps = np.frombuffer(inflate(body, 12 * units), "<i4").reshape(3, units).astype(np.int64)
+    part.liveness[optimizer, name] = Liveness(
+        path=name,
+        source=str(known.get("source", "")),
+        steps=int(known.get("steps", 0)),
+        last_step=int(known.get("last_step", -1)),
+        period=int(known.get("period", 1)),
+        first_alive=first,
+        last_alive=last,
+        alive_steps=steps,
+        batch=float(known.get("batch", 0.0)),
+    )
+
+
+def _reading(row: Row, part: Part, budget: list[int]) -> None:
+    _, place, first, last, samples, units, layout, body = row
+    site, signal = part.spots[place]
+    names = Tally.rows()
+    if len(layout) != len(names):
+        raise Altered("another number of statistics")
+    _spend(budget, 80 * max(0, units))
+    tally = Tally.from_array(samples, unpack_rows(layout.decode(), units, body))
+    part.readings.append(Reading(site=site, signal=signal, first=first, last=last, tally=tally))
+
+
+_ENTRY = {"stream": 12, "flow": 20}
+
+
+def _chunk(row: Row, chunks: dict[tuple[str, Any], list[Any]], rank: Rank, budget: list[int]) -> None:
+    _, kind, key, rows, width, body = row
+    kind, key = kind.decode(), loads(key)
+    key = tuple(key) if isinstance(key, list) else key
+    if kind == "norms" and width != 4 * len(rank.states["parameters"][key]):
+        raise Altered("norms of another number of parameters")
+    if rows < 0 or width < 0:
+        raise Altered("a negative size")
+    size = rows * (_ENTRY.get(kind) or 8 + 4 * width)
+    _spend(budget, size)
+    data = inflate(body, size)
+    steps = np.cumsum(np.frombuffer(data, "<i8", rows))
+    at = 8 * rows
+    if kind == "flow":
+        places = np.frombuffer(data, "<i4", rows, at).astype(np.int64)
+        piece: tuple[Any, ...] = (steps, places, np.frombuffer(data, "<f8", rows, at + 4 * rows))
+    elif kind in {"stream", "norms"}:
+        piece = (steps, np.frombuffer(data, "<f4", rows * width, at).reshape(rows, width))
+    else:
+        raise Altered(f"a series of {kind!r}")
+    chunks.setdefault((kind, key), []).append(piece)
+
+
+def _series(kind: str, key: Any, pieces: list[Any], part: Part, rank: Rank) -> None:
+    try:
+        columns = [np.concatenate(column) for column in zip(*pieces, strict=True)]
+        if kind == "flow":
+            part.flow = FlowPoints(step=columns[0], place=columns[1], value=columns[2])
+            return
+        # The last entry of a step counts; np.unique finds the first, so it looks from behind.
+        steps, index = np.unique(columns[0][::-1], return_index=True)
+        values = columns[1][::-1][index]
+        if kind == "norms":
+            names = texts(rank.states["parameters"][key])
+            part.norms.append(
+                NormBlock(parameters=names, steps=steps, values=values.reshape(-1, 4, len(names)))
+            )
+        else:
+            optimizer, name = key
+            part.streams[int(optimizer), str(name)] = Series(
+                steps=steps, values=values[:, 0].astype(np.float64)
+            )
+    except _WRONG:
+        rank.lost["series"] += 1

@@ -1,0 +1,105 @@
+"""Reads a record back: the whole folder, or one rank's file of it."""
+
+import os
+import time
+from pathlib import Path
+
+from defib.core.errors import NotARecord, NotFound, RecordDamaged, RecordError, RecordTooNew
+from defib.core.run import RunView
+from defib.record import merge
+from defib.record.disk import shown
+from defib.record.folder import read_meta
+from defib.record.part import Part, read_part
+from defib.record.process import is_alive
+from defib.record.rows import Rank, open_rank, too_new
+from defib.record.schema import META, RANK_FILE, SCHEMA_VERSION
+
+_STILL_WARM = 60.0
+"""Seconds since the last change within which a run on another machine is taken as running."""
+
+
+def read(path: str | os.PathLike[str]) -> RunView:
+    """Reads a run from its folder, or from one rank's file.
+
+    Local damage costs what it hit, which is then listed in ``RunView.unseen``.
+
+    Args:
+        path: ``X.rec`` or ``X.rec/rank-00000.db``.
+
+    Returns:
+        All that is whole, ranks merged.
+
+    Raises:
+        NotFound: If there is nothing at that path.
+        NotARecord: If something else is there.
+        RecordTooNew: If a newer defib wrote it.
+        RecordDamaged: If nothing in it can be read.
+        RecordError: If it may not be read, or is too large for this machine's memory.
+    """
+    place = Path(path)
+    try:
+        files = _files(place)
+        return merge.merged(place, [part for part in _parts(place, files) if part is not None])
+    except MemoryError:
+        raise RecordError(f"not enough memory to read {shown(place)}; read one rank's file") from None
+    except (ValueError, OSError) as error:
+        why = getattr(error, "strerror", None) or " ".join(str(error).split())
+        raise RecordError(f"cannot read {shown(place)}: {why}; check the path") from None
+
+
+def _files(place: Path) -> list[Path]:
+    """The ranks' files, in order of rank."""
+    if not os.path.lexists(place):
+        raise NotFound(f"there is no record at {shown(place)}; check the path, or make one with `defib run`")
+    if not place.is_dir():
+        return [place]
+    names = sorted(name for name in os.listdir(place) if RANK_FILE.match(name))
+    meta = read_meta(place)
+    schema = meta.get("schema") if meta else None
+    if isinstance(schema, int) and schema > SCHEMA_VERSION:
+        raise too_new(place, schema)
+    if not names and (meta is not None or os.path.lexists(place / META)):
+        raise RecordDamaged(
+            f"the record {shown(place)} is damaged: it has no rank-*.db; record the run again"
+        )
+    if not names:
+        raise NotARecord(f"{shown(place)} is not a defib record; give the folder that `defib run` made")
+    return [place / name for name in names]
+
+
+def _parts(place: Path, files: list[Path]) -> list[Part]:
+    """What each file holds. One that cannot be read is an error only if it is the last hope."""
+    parts: list[Part] = []
+    first: RecordError | None = None
+    for file in files:
+        try:
+            with open_rank(file) as rank:
+                part = read_part(rank)
+                part.status = _status(rank)
+                parts.append(part)
+        except RecordTooNew:
+            raise
+        except RecordError as error:
+            first = first or error
+            parts.append(Part(file=file, rank=len(parts), error=str(error)))
+    if first is not None and all(part.error for part in parts):
+        raise first
+    return parts
+
+
+def _status(rank: Rank) -> str:
+    if rank.ending is not None:
+        status = rank.ending.get("status")
+        return status if isinstance(status, str) else "finished"
+    alive = is_alive(rank.ident)
+    if alive is None:
+        changed = max(_changed(rank.path), _changed(Path(f"{rank.path}-wal")))
+        alive = time.time() - changed < _STILL_WARM
+    return "running" if alive else "interrupted"
+
+
+def _changed(path: Path) -> float:
+    try:
+        return os.stat(path).st_mtime
+    except OSError:
+        return 0.0

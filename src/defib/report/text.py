@@ -1,0 +1,223 @@
+"""A diagnosis as one block of text for a terminal, at most 80 columns wide.
+
+The verdict comes first, then the findings in their order, then what was and was
+not seen, what watching cost, and where the record is.
+"""
+
+import shlex
+from collections.abc import Iterator
+
+from defib.core.finding import (
+    Coverage,
+    Diagnosis,
+    Evidence,
+    Finding,
+    NotRun,
+    Overhead,
+    Severity,
+    Unseen,
+    Verdict,
+)
+from defib.report.meaning import meaning
+from defib.report.terminal import Style
+from defib.report.wording import (
+    columns,
+    count,
+    escaped,
+    layer_name,
+    number,
+    percent,
+    quantity,
+    shown,
+    units_of,
+)
+
+WIDTH = 80
+_MOST_FINDINGS = 10
+_MOST_EVIDENCE = 10
+_MOST_REASONS = 4
+_LABEL = 10  # columns taken by "evidence  " and its like
+_COLOURS: dict[Severity | Verdict, str] = {
+    Severity.ERROR: "1;31",
+    Severity.WARNING: "1;33",
+    Severity.INFO: "36",
+    Verdict.HEALTHY: "1;32",
+    Verdict.SICK: "1;31",
+    Verdict.NOT_OBSERVED: "1;33",
+}
+
+
+def to_text(diagnosis: Diagnosis, style: Style | None = None) -> str:
+    """The whole block, without a newline at its end."""
+    style = style or Style()
+    record = str(diagnosis.run.get("path", ""))
+    lines = [*_verdict(diagnosis, style)]
+    for finding in diagnosis.findings[:_MOST_FINDINGS]:
+        lines += ["", *_finding(finding, style)]
+    hidden = len(diagnosis.findings) - _MOST_FINDINGS
+    if hidden > 0:
+        lines += ["", f"and {count(hidden, 'more finding')}: see --json"]
+    lines += [""]
+    lines += [*_rules_that_broke(diagnosis.not_run), *_coverage(diagnosis.coverage)]
+    lines += _labelled("overhead", _overhead(diagnosis.overhead))
+    lines += _record(record, str(diagnosis.run.get("status", "finished")), diagnosis)
+    return "\n".join(lines)
+
+
+def _verdict(diagnosis: Diagnosis, style: Style) -> Iterator[str]:
+    """The answer in one sentence."""
+    found = [f for f in diagnosis.findings if f.severity != Severity.INFO]
+    notes = len(diagnosis.findings) - len(found)
+    if diagnosis.verdict == Verdict.SICK:
+        sentence = f"{count(len(found), 'cause')} of trouble found"
+        if found:
+            sentence += f", the first in {layer_name(found[0].layer, found[0].call)} ({found[0].rule})"
+    elif diagnosis.verdict == Verdict.HEALTHY:
+        sentence = "nothing found that keeps it from learning"
+    else:
+        sentence = "too little was seen to judge; this is not a clean bill of health"
+    if notes:
+        sentence += f"; {count(notes, 'note')} below"
+    word = diagnosis.verdict.value.replace("-", " ")
+    first, *rest = _wrapped(f"defib: {word}: {sentence}.", "", "  ")
+    yield first.replace(word, style.paint(word, _COLOURS[diagnosis.verdict]), 1)
+    yield from rest
+
+
+def _finding(finding: Finding, style: Style) -> Iterator[str]:
+    """Where and since when, why, the numbers, what it explains, what to type next."""
+    word = finding.severity.value
+    where = [layer_name(finding.layer, finding.call), units_of(finding.units, finding.units_total)]
+    since = None if finding.since_step is None else f"since step {finding.since_step:,}"
+    head = "  ".join(part for part in (*where, since) if part)
+    first, *rest = _wrapped(f"{word:<{_LABEL}}{head}", "", " " * _LABEL)
+    yield first.replace(word, style.paint(word, _COLOURS[finding.severity]), 1)
+    yield from rest
+    yield from _labelled("", _message(finding))
+    if finding.severity != Severity.INFO:
+        yield from _details(finding)
+    yield from _explained(finding.explains)
+    for command in dict.fromkeys((f"defib explain {finding.rule}", *finding.try_next)):
+        yield from _labelled("next", shown(command, 200))
+
+
+def _details(finding: Finding) -> Iterator[str]:
+    """Cause, path and numbers: what a finding of warning or worse has to prove."""
+    words = meaning(finding.cause)
+    yield from _labelled("cause", f"{finding.cause.value}: {words}" if words else finding.cause.value)
+    if len(finding.modules) > 1:
+        yield from _labelled("path", " > ".join(shown(module, 24) for module in finding.modules))
+    yield from _evidence(finding.evidence)
+    yield from _labelled("rests on", f"{finding.confidence.value}: {meaning(finding.confidence)}")
+
+
+def _message(finding: Finding) -> str:
+    """The rule's sentence; a long layer name in it is shortened as elsewhere."""
+    message = finding.message
+    if len(finding.layer) > 36:
+        message = message.replace(finding.layer, layer_name(finding.layer))
+    return shown(message, 480)
+
+
+def _evidence(evidence: tuple[Evidence, ...]) -> Iterator[str]:
+    """The numbers, one a line, in two columns."""
+    label = "evidence"
+    wide = max((columns(shown(e.name, 40)) for e in evidence), default=0)
+    for item in evidence[:_MOST_EVIDENCE]:
+        name = shown(item.name, 40)
+        gap = " " * (wide - columns(name) + 2)
+        yield from _labelled(label, f"{name}{gap}{quantity(item.value, item.unit)}", deeper=wide + 2)
+        label = ""
+    if len(evidence) > _MOST_EVIDENCE:
+        yield from _labelled("", f"and {count(len(evidence) - _MOST_EVIDENCE, 'more number')}: see --json")
+
+
+def _explained(consequences: tuple[Finding, ...]) -> Iterator[str]:
+    """What this finding causes, in one line for each of the first few."""
+    if not consequences:
+        return
+    parts = []
+    for each in consequences[:4]:
+        units = f", {count(len(each.units), 'unit')}" if each.units else ""
+        parts.append(f"{each.rule} in {layer_name(each.layer, each.call, 24)}{units}")
+    more = f"; and {len(consequences) - 4} others" if len(consequences) > 4 else ""
+    yield from _labelled("explains", f"{len(consequences)} more: {'; '.join(parts)}{more}")
+
+
+def _rules_that_broke(not_run: tuple[NotRun, ...]) -> Iterator[str]:
+    """Rules without an answer: what they look for was not judged."""
+    for each in not_run:
+        yield from _labelled("not run", f"{shown(each.rule, 40)}: {shown(each.why, 160)}")
+
+
+def _coverage(coverage: Coverage) -> Iterator[str]:
+    """How much was seen, and what was not."""
+    text = f"{number(coverage.observed)} of {count(coverage.layers, 'layer')}"
+    missing = coverage.not_observed
+    if missing:
+        text += f"; not: {'; '.join(_unseen(missing))}"
+    yield from _labelled("observed", text)
+    steps = count(coverage.steps, "step")
+    yield from _labelled(
+        "", f"{steps}, readings on {number(coverage.readings)} of them, {count(coverage.samples, 'sample')}"
+    )
+
+
+def _unseen(missing: tuple[Unseen, ...]) -> Iterator[str]:
+    """What was not seen, those with one reason together."""
+    reasons = list(dict.fromkeys(each.why for each in missing))
+    for why in reasons[:_MOST_REASONS]:
+        names = [layer_name(each.what, width=24) for each in missing if each.why == why]
+        more = f" and {len(names) - 4} more" if len(names) > 4 else ""
+        yield f"{', '.join(names[:4])}{more} ({shown(why, 60)})"
+    if len(reasons) > _MOST_REASONS:
+        yield f"and {count(len(reasons) - _MOST_REASONS, 'more reason')}: see --json"
+
+
+def _overhead(overhead: Overhead) -> str:
+    """What watching cost."""
+    allowed = f"budget {percent(overhead.budget)}" if overhead.budget else "no budget noted"
+    if overhead.ratio is None:
+        return f"{overhead.seconds:.3g} s in defib's own code; too short a run for a share ({allowed})"
+    text = f"{percent(overhead.ratio)} measured ({allowed})"
+    if overhead.period > 1:
+        text += f"; at the end a reading every {number(round(overhead.period))} steps"
+    return text
+
+
+def _record(path: str, status: str, diagnosis: Diagnosis) -> Iterator[str]:
+    """Where the record is and how to ask it again."""
+    if not path:
+        return
+    notes = {"finished": "", "running": " (the run goes on)", "interrupted": " (the run was interrupted)"}
+    yield from _labelled("record", shown(path, 160) + notes.get(status, f" ({shown(status)})"))
+    if diagnosis.findings or diagnosis.verdict != Verdict.HEALTHY:
+        yield from _labelled("next", f"defib diagnose {shown(shlex.quote(path), 160)} --json")
+
+
+def _labelled(label: str, text: str, deeper: int = 0) -> list[str]:
+    """A labelled line, wrapped below itself."""
+    indent = " " * (_LABEL + min(deeper, 30))
+    return _wrapped(f"{label:<{_LABEL}}{text}", "", indent)
+
+
+def _wrapped(text: str, first: str, rest: str) -> list[str]:
+    """Lines of at most 80 columns, spaces inside a line kept; nothing passes unescaped."""
+    lines: list[str] = []
+    pending, indent = escaped(text), first
+    while columns(indent + pending) > WIDTH:
+        cut = _cut(pending, WIDTH - columns(indent))
+        lines.append((indent + pending[:cut]).rstrip())
+        pending, indent = pending[cut:].lstrip(), rest
+    return [*lines, (indent + pending).rstrip()]
+
+
+def _cut(text: str, room: int) -> int:
+    """Where to break: after the last space that leaves a line of at most ``room`` columns."""
+    used = end = 0
+    for end, character in enumerate(text):  # noqa: B007 - its last value is used
+        used += columns(character)
+        if used > room:
+            break
+    space = text.rfind(" ", _LABEL + 1 if text[:_LABEL].endswith(" ") else 1, end + 1)
+    return space if space > 0 else max(end, 1)

@@ -1,0 +1,117 @@
+"""How names, numbers and lists of units are put before a person's eyes.
+
+Names come from other people's code and can hold anything: terminal escape
+sequences, right-to-left marks, lone surrogates, ten thousand characters. A
+terminal gets them escaped and shortened; JSON keeps them exactly.
+"""
+
+import math
+import unicodedata
+from collections.abc import Sequence
+
+ELLIPSIS = "…"
+# Control, format (bidi marks), surrogate, private and unassigned characters, line separators:
+# none of them is visible as itself, and some of them command the terminal.
+_UNSHOWABLE = ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp")
+
+
+def escaped(text: str) -> str:
+    """The text on one line, every character that is not plainly visible as an escape."""
+    return "".join(_visible(c) for c in text)
+
+
+def shown(name: str, width: int = 36) -> str:
+    """A name, escaped, and cut in its middle to at most ``width`` columns."""
+    # Escapes only make text longer: a few thousand characters decide what is shown.
+    head, tail = name[: 2 * width], name[-2 * width :]
+    whole = escaped(name) if len(name) <= 4 * width else None
+    if whole is not None and columns(whole) <= width and len(whole) <= 4 * width:
+        return whole
+    left = (width - 1) // 2
+    right = width - 1 - left
+    return _fit(escaped(head), left) + ELLIPSIS + _fit(escaped(tail)[::-1], right)[::-1]
+
+
+def columns(text: str) -> int:
+    """Columns that a text takes in a terminal: two for wide characters, none for combining ones."""
+    return sum(_width(c) for c in text)
+
+
+def layer_name(path: str, call: int = 0, width: int = 36) -> str:
+    """A layer as the user knows it; which use of it, if not the first."""
+    suffix = f"#{call}" if call else ""
+    return (shown(path, width - len(suffix)) if path else "(whole model)") + suffix
+
+
+def number(value: float | int | str) -> str:
+    """A number with at most four digits that matter; whole numbers in full."""
+    if isinstance(value, str):
+        return shown(value, 48)
+    if isinstance(value, bool) or not math.isfinite(value):
+        return str(value)
+    if float(value).is_integer() and abs(value) < 1e15:
+        return f"{int(value):,}"
+    return f"{value:.4g}"
+
+
+def quantity(value: float | int | str, unit: str) -> str:
+    """A number with its unit; a bare ratio has none."""
+    return number(value) if unit in {"", "1"} else f"{number(value)} {escaped(unit)}"
+
+
+def units_of(units: Sequence[int], total: int, most: int = 6) -> str:
+    """``3 of 64 units: 1, 5, 9``; neighbours are drawn together, long lists cut."""
+    if not total and not units:
+        return ""
+    if len(units) == total:
+        return "its only unit" if total == 1 else f"all {total:,} units"
+    parts = _ranges(units)
+    listed = ", ".join(parts[:most]) + (ELLIPSIS if len(parts) > most else "")
+    return f"{len(units):,} of {total:,} units" + (f": {listed}" if listed else "")
+
+
+def count(n: int, noun: str) -> str:
+    """``1 step``, ``2 steps``, ``1,000 steps``."""
+    return f"{n:,} {noun}" + ("" if n == 1 else "s")
+
+
+def percent(ratio: float) -> str:
+    """A ratio as a percentage with two digits that matter."""
+    return f"{100 * ratio:.2g} %" if ratio < 0.1 else f"{100 * ratio:,.0f} %"
+
+
+def _visible(character: str) -> str:
+    """A character as itself if it can be seen, else as an escape."""
+    if unicodedata.category(character) not in _UNSHOWABLE:
+        return character
+    return character.encode("unicode_escape").decode("ascii")
+
+
+def _width(character: str) -> int:
+    """Columns of one character."""
+    if unicodedata.category(character) in {"Mn", "Me"}:
+        return 0
+    return 2 if unicodedata.east_asian_width(character) in "WF" else 1
+
+
+def _fit(text: str, width: int) -> str:
+    """The longest beginning that takes at most ``width`` columns."""
+    used = 0
+    for position, character in enumerate(text[: 4 * width]):
+        used += _width(character)
+        if used > width:
+            return text[:position]
+    return text[: 4 * width]
+
+
+def _ranges(units: Sequence[int]) -> list[str]:
+    """Sorted indices with runs of three and more drawn together: 0-5, 9, 12."""
+    parts: list[str] = []
+    start = 0
+    for i in range(1, len(units) + 1):
+        if i < len(units) and units[i] == units[i - 1] + 1:
+            continue
+        run = units[start:i]
+        parts += [f"{run[0]}-{run[-1]}"] if len(run) > 2 else [str(u) for u in run]
+        start = i
+    return parts

@@ -1,0 +1,90 @@
+"""Every rule, command, cause and error has a page, and links to nothing outside (invariant 12)."""
+
+import importlib.util
+import re
+import tomllib
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from defib.core.errors import DefibError
+from defib.core.finding import Cause
+
+ROOT = Path(__file__).parents[2]
+
+
+def descendants(base: type[DefibError]) -> list[type[DefibError]]:
+    return [base, *(found for child in base.__subclasses__() for found in descendants(child))]
+
+
+@pytest.fixture(scope="module")
+def generator() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("docs_pages", ROOT / "docs/gen/pages.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def pages(generator: ModuleType) -> dict[str, str]:
+    return generator.pages()
+
+
+def test_every_rule_file_has_a_page_and_a_line_in_the_list(pages: dict[str, str]) -> None:
+    files = [p.stem for p in (ROOT / "src/defib/diagnosis/rules").glob("[a-z]*.py")]
+    assert len(files) >= 6
+    for slug in (name.replace("_", "-") for name in files):
+        assert len(pages[f"rules/{slug}.md"]) > 500
+        assert f"({slug}.md)" in pages["rules/index.md"]
+
+
+def test_every_command_file_has_a_page_with_its_usage(pages: dict[str, str]) -> None:
+    names = [p.stem for p in (ROOT / "src/defib/cli/commands").glob("[a-z]*.py")]
+    assert {"run", "diagnose", "explain", "rules", "doctor"} <= set(names)
+    for name in names:
+        assert f"usage: defib {name}" in pages[f"commands/{name}.md"]
+
+
+def test_every_cause_has_a_section_that_says_what_it_means(pages: dict[str, str]) -> None:
+    for cause in Cause:
+        section = pages["causes.md"].split(f"{{#{cause.value}}}")[1].split("\n## ")[0]
+        assert len(section.strip()) > 10
+
+
+def test_every_error_slug_has_a_section_with_its_exit_code_and_the_way_out(pages: dict[str, str]) -> None:
+    for error in descendants(DefibError):
+        section = pages["errors.md"].split(f"{{#{error.slug}}}")[1].split("\n## ")[0]
+        assert f"exit code {error.exit_code}." in section
+        assert len(section) > 150
+
+
+def test_the_advice_on_errors_is_for_errors_that_exist() -> None:
+    advice = tomllib.loads((ROOT / "docs/gen/errors.toml").read_text(encoding="utf-8"))
+    assert set(advice) == {error.slug for error in descendants(DefibError)}
+
+
+def test_the_table_of_exit_codes_has_every_code(pages: dict[str, str]) -> None:
+    table = {int(code) for code in re.findall(r"^\| (\d+) \|", pages["errors.md"], re.MULTILINE)}
+    assert table == {error.exit_code for error in descendants(DefibError)} | {0, 1, 130, 141}
+
+
+def test_every_setting_and_every_limit_of_a_rule_is_on_the_settings_page(
+    generator: ModuleType, pages: dict[str, str]
+) -> None:
+    for key in ("budget", "every", "output", "quiet", "rules"):
+        assert key in pages["settings.md"]
+    for rule in generator.rules():
+        for limit in rule.limits:
+            section = pages["settings.md"].split(f"[tool.defib.rules.{rule.slug}]")[-1]
+            assert f"`{limit.name}`" in section
+
+
+def test_no_page_fetches_anything_from_elsewhere() -> None:
+    config = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
+    assert "font: false" in config
+    written = [p.read_text(encoding="utf-8") for p in (ROOT / "docs").rglob("*.md")]
+    foreign = re.compile(r"<script src|<img|!\[|extra_javascript")
+    assert not [text for text in [config, *written] if foreign.search(text)]
