@@ -37,7 +37,7 @@ def main():
 
     text = corpus()
     config = GPT2Config(
-        vocab_size=256, n_positions=SEQUENCE, n_embd=64, n_layer=3, n_head=4, bos_token_id=0, eos_token_id=0
+        vocab_size=256, n_positions=SEQUENCE, n_embd=64, n_layer=2, n_head=4, bos_token_id=0, eos_token_id=0
     )
     model = GPT2LMHeadModel(config)
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)

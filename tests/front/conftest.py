@@ -5,7 +5,9 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
+import numpy as np
 import pytest
 
 from defib.core.finding import (
@@ -21,6 +23,10 @@ from defib.core.finding import (
     Unseen,
     Verdict,
 )
+from defib.core.run import Layer, Wiring
+from defib.core.site import Signal, Site
+from defib.core.tally import Tally
+from defib.record.writer import Writer
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -110,3 +116,81 @@ def sick(finding) -> Diagnosis:
 @pytest.fixture
 def healthy(sick) -> Diagnosis:
     return replace(sick, verdict=Verdict.HEALTHY, findings=())
+
+
+@pytest.fixture(scope="session")
+def record(tmp_path_factory) -> Path:
+    """A record of a short run in which unit 2 of fc1 never fired, made by the real writer."""
+    path = tmp_path_factory.mktemp("records") / "small.rec"
+    write_record(path)
+    return path
+
+
+def write_record(path: Path, dead: bool = True, learns: bool = False) -> None:
+    """Forty steps of a network 4-8-2 with a ReLU; the whole of fc1 is dead or nothing is."""
+    steps, units = 40, 8
+    writer = Writer.create(path)
+    writer.facts({"target": "train.py", "python": "3.11"})
+    fc1 = Layer(path="fc1", kind="Linear", units=units, parameters=("fc1.weight", "fc1.bias"), optimizer=0)
+    fc2 = Layer(path="fc2", kind="Linear", units=2, parameters=("fc2.weight", "fc2.bias"), optimizer=0)
+    writer.layers((fc1, fc2))
+    wired = Wiring(
+        site=Site(path="fc1"),
+        activation="relu",
+        operation="ReluBackward0",
+        units=units,
+        order=0,
+        modules=("fc1",),
+    )
+    writer.wirings((wired,), ("NllLossBackward0",))
+    writer.optimizer(
+        0, {"kind": "SGD", "steps": steps, "groups": [{"lr": 0.1}], "parameters": list(fc1.parameters)}
+    )
+    loss = np.linspace(2.3, 0.1 if learns else 2.3, steps, dtype=np.float32)
+    writer.stream(0, 0, {"loss": loss, "lr": np.full(steps, 0.1, np.float32)})
+    alive = np.array([[0] * units, [steps - 1] * units, [steps] * units], np.int32)
+    silent = np.array([[-1] * units, [-1] * units, [0] * units], np.int32)
+    facts = {"steps": steps, "last_step": steps - 1, "period": 1, "batch": 64.0}
+    writer.liveness(0, "fc1", {"source": "fc1.bias", **facts}, silent if dead else alive)
+    writer.liveness(0, "fc2", {"source": "fc2.bias", **facts}, alive[:, :2])
+    for first in range(0, steps, 10):
+        z = np.random.default_rng(first).normal(-9.0 if dead else 0.0, 1.0, (64, units))
+        writer.reading(Site(path="fc1"), Signal.PREACTIVATION, first, first, tally(z))
+        writer.reading(Site(path="fc1"), Signal.ACTIVATION, first, first, tally(np.maximum(z, 0)))
+    writer.close("finished")
+
+
+def tally(values: np.ndarray) -> Tally:
+    """The tally of samples by units, of a ReLU."""
+    off = (values <= 0).sum(0).astype(float)
+    return Tally(
+        samples=len(values),
+        count=np.full(values.shape[1], float(len(values))),
+        positive=(values > 0).sum(0).astype(float),
+        zero=(values == 0).sum(0).astype(float),
+        saturated=off,
+        flat=off,
+        nonfinite=np.zeros(values.shape[1]),
+        total=values.sum(0),
+        squares=(values**2).sum(0),
+        low=values.min(0),
+        high=values.max(0),
+    )
+
+
+@pytest.fixture(scope="session")
+def healthy_record(tmp_path_factory) -> Path:
+    """A record of a short run that learns."""
+    path = tmp_path_factory.mktemp("records") / "healthy.rec"
+    write_record(path, dead=False, learns=True)
+    return path
+
+
+@pytest.fixture(scope="session")
+def empty_record(tmp_path_factory) -> Path:
+    """A record of a script that never trained."""
+    path = tmp_path_factory.mktemp("records") / "empty.rec"
+    writer = Writer.create(path)
+    writer.facts({"target": "train.py"})
+    writer.close("finished")
+    return path

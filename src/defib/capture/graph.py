@@ -48,6 +48,18 @@ _OPAQUE = {
     "CudnnRnnBackward0": "the inside of a fused recurrent kernel is not visible",
     "CheckpointFunctionBackward": "runs inside a reentrant checkpoint",
 }
+LOSSES = {
+    "NllLossBackward0",
+    "NllLoss2DBackward0",
+    "MultiMarginLossBackward0",
+    "BinaryCrossEntropyBackward0",
+    "BinaryCrossEntropyWithLogitsBackward0",
+    "MseLossBackward0",
+    "SmoothL1LossBackward0",
+    "HuberLossBackward0",
+    "SoftMarginLossBackward0",
+}
+"""Loss functions that keep prediction and target for their backward."""
 _NOT_ELEMENTWISE = {"softmax", "log_softmax"}
 _MAX_NODES = 200_000
 
@@ -92,12 +104,18 @@ class Walk:
         reached: Paths of the layers whose parameters the graph reaches.
         opaque: Layer path to the reason why its inside is not visible.
         loss_operations: Node names between the loss and the last parameters, loss first.
+        loss_node: The node of a loss function that torch has as such; None if there is none.
+        first: The producer at the model's input, computed first; None if there are none.
+        last: The producer nearest the loss, computed last.
     """
 
     taps: tuple[Tap, ...]
     reached: frozenset[str]
     opaque: dict[str, str]
     loss_operations: tuple[str, ...]
+    loss_node: Node | None
+    first: Producer | None
+    last: Producer | None
 
 
 @dataclass
@@ -194,6 +212,9 @@ def walk(roots: list[Node], names: Names) -> Walk:
         reached=frozenset(walker.reached),
         opaque=walker.opaque,
         loss_operations=_loss_operations(roots, walker),
+        loss_node=next((n for n in reversed(nodes) if n.name() in LOSSES), None),
+        first=walker.producers[min(walker.producers)] if walker.producers else None,
+        last=walker.producers[max(walker.producers)] if walker.producers else None,
     )
 
 
@@ -239,6 +260,7 @@ def _loss_operations(roots: list[Node], walker: _Walker) -> tuple[str, ...]:
 
 def _taps(walker: _Walker) -> tuple[Tap, ...]:
     """Taps with their wiring: sites are numbered first, for wiring names the sites upstream."""
+    feeding = frozenset().union(*(_upstream(walker, p.node).feeds for p in walker.producers.values()))
     sites: dict[int, Site] = {}
     mains: dict[int, Producer | None] = {}
     calls: dict[str, int] = {}
@@ -251,7 +273,8 @@ def _taps(walker: _Walker) -> tuple[Tap, ...]:
         calls[path] = calls.get(path, 0) + 1
         mains[order] = main
     return tuple(
-        _tap(walker, order, position, sites, mains[order]) for position, order in enumerate(sites)
+        _tap(walker, order, position, sites, mains[order], order not in feeding)
+        for position, order in enumerate(sites)
     )
 
 
@@ -277,7 +300,12 @@ def _main_producer(walker: _Walker, node: Node) -> Producer | None:
 
 
 def _tap(
-    walker: _Walker, order: int, position: int, sites: dict[int, Site], producer: Producer | None
+    walker: _Walker,
+    order: int,
+    position: int,
+    sites: dict[int, Site],
+    producer: Producer | None,
+    output: bool,
 ) -> Tap:
     node, activation = walker.activations[order]
     above = _upstream(walker, node)
@@ -295,6 +323,7 @@ def _tap(
         skips=tuple(sites[o] for o in sorted(above.sources) if o in sites),
         normalised=producer is not None and any(n in producer.node.name() for n in _NORMS),
         options=options(node),
+        output=output,
     )
     direct = producer is not None and walker.states[node].direct == producer.order
     channels = producer is not None and any(n in producer.node.name() for n in _CHANNELS_FIRST)

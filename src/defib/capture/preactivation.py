@@ -24,9 +24,11 @@ def recompute(tap: Tap) -> torch.Tensor | None:
         Shape (n, ...) as the producer's output, n <= ``ROWS``. Equal to the
         forward's own value up to the rounding of the kernel chosen for n rows.
     """
-    producer = tap.producer
-    if producer is None or not tap.direct:
-        return None
+    return None if tap.producer is None or not tap.direct else recompute_output(tap.producer)
+
+
+def recompute_output(producer: Producer) -> torch.Tensor | None:
+    """What a producer gave for the first rows of the batch; as :func:`recompute`."""
     name = producer.node.name()
     parameters = {p.ndim: p.detach() for p in producer.parameters}
     if name in {"AddmmBackward0", "MmBackward0"}:

@@ -18,6 +18,7 @@ from defib.capture.governor import Governor
 from defib.capture.graph import parameters_below, walk
 from defib.capture.naming import Names
 from defib.capture.norms import StepNorms
+from defib.capture.objective import ObjectiveReading
 from defib.capture.origin import blame
 from defib.capture.reading import Collected, Reading
 from defib.capture.summary import Summary
@@ -57,8 +58,10 @@ class Recorder:
         self._clocks: dict[int, Clock] = {}
         self._losses: list[float | torch.Tensor] = []
         self._collected: list[Collected] = []
+        self._objectives: list[ObjectiveReading] = []
         self._waiting: list[tuple[int, Clock, Collected, float | torch.Tensor]] = []
         self._norms: dict[int, tuple[int, StepNorms]] = {}
+        self._objective_transfers: list[tuple[int, ObjectiveReading]] = []
         self._norm_transfers: list[tuple[int, tuple[str, ...], Transfer]] = []
         self._armed = True
         self._unread: set[int] = set()
@@ -75,6 +78,7 @@ class Recorder:
         nested = torch._C._current_graph_task_id() != _IN_BACKWARD
         if self._stepped and not nested:
             self._collected.clear()
+            self._objectives.clear()
             self._losses.clear()
             self._stepped = False
         roots = [t.grad_fn for t in tensors if t.grad_fn is not None]
@@ -92,6 +96,8 @@ class Recorder:
             self.names.search(parameters_below(roots))
         graph = walk(roots, self.names)
         self.summary.saw(graph)
+        if not nested and len(tensors) == 1 and tensors[0].numel() == 1 and graph.reached:
+            self._objectives.append(ObjectiveReading(graph, tensors[0]))
         reading = Reading(graph, preactivations=True)
         self._reading_cost += perf_counter() - start
         return reading
@@ -185,6 +191,8 @@ class Recorder:
             self._waiting.append((step, clock, part, clock.scale()))
             clock.samples += part.samples
         clock.batches += bool(self._collected)
+        self._objective_transfers += [(step, o) for o in self._objectives if clock.index == 0]
+        self._objectives.clear()
         named = [(clock.names[id(p)], p) for p in clock.parameters() if _dense(p) and id(p) in clock.names]
         if named:
             self._norms[clock.index] = (step, StepNorms(named, 1.0))
@@ -224,6 +232,7 @@ class Recorder:
                 same = known is not None and known.units == values.units
                 merged[key] = known.merge(values) if same and known is not None else values
         self.summary.readings(merged)
+        self._objective_transfers = self.summary.objectives(self._objective_transfers, wait)
         for step, names, transfer in [n for n in self._norm_transfers if wait or n[2].ready]:
             self._sink.norms(step, names, transfer.array().astype("float32"))
         self._norm_transfers = [n for n in self._norm_transfers if not (wait or n[2].ready)]

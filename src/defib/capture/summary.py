@@ -9,6 +9,7 @@ from defib.capture.clock import Clock
 from defib.capture.governor import Governor
 from defib.capture.graph import Walk
 from defib.capture.naming import Names
+from defib.capture.objective import ObjectiveReading
 from defib.capture.windows import Windows
 from defib.core.ports import Sink
 from defib.core.run import Wiring
@@ -81,6 +82,19 @@ class Summary:
         for step, values in flow.items():
             self._samples += max(t.samples for (s, _, _), t in merged.items() if s == step)
             self._sink.flow(step, values)
+
+    def objectives(
+        self, waiting: list[tuple[int, ObjectiveReading]], wait: bool
+    ) -> list[tuple[int, ObjectiveReading]]:
+        """What the loss compared, as far as it has arrived; returns what has not."""
+        for step, objective in [w for w in waiting if wait or w[1].transfer.ready]:
+            facts = {
+                "operation": objective.operation,
+                "output_layer": objective.output_layer,
+                "input_layer": objective.input_layer,
+            }
+            self._sink.objective(step, facts, objective.transfer.array().astype(np.float64))
+        return [w for w in waiting if not (wait or w[1].transfer.ready)]
 
     def found_non_finite(self, step: int, found: dict[str, Any]) -> None:
         """The first NaN or infinity of the run; later ones are its consequences."""

@@ -47,13 +47,25 @@ class Sink(Protocol):
         """
 
     def reading(self, site: Site, signal: Signal, first: int, last: int, tally: Tally) -> None:
-        """A tally merged over the sampled steps ``first`` to ``last``."""
+        """A tally merged over the sampled steps ``first`` to ``last``.
+
+        A later call with the same site, signal and ``first`` replaces the earlier: the window has grown.
+        """
 
     def flow(self, step: int, values: dict[tuple[Site, Signal], float]) -> None:
         """RMS of each signal on one sampled step."""
 
     def norms(self, step: int, parameters: tuple[str, ...], values: NDArray[np.float32]) -> None:
         """Gradient, weight, update norm and swallowed share, shape (4, P)."""
+
+    def objective(self, step: int, facts: dict[str, str], values: NDArray[np.float64]) -> None:
+        """What the loss compared on one sampled step.
+
+        Args:
+            step: The step.
+            facts: "operation", "output_layer", "input_layer".
+            values: In the order of ``core.run.OBJECTIVE_COLUMNS``, NaN where unknown.
+        """
 
     def event(self, step: int, kind: str, data: dict[str, Any]) -> None:
         """Something that happened once; written at once."""

@@ -55,6 +55,8 @@ class Wiring:
         normalised: A normalisation layer stands between producer and activation,
             or is the producer.
         options: Constants of the activation ("negative_slope": 0.01).
+        output: Nothing with parameters comes after it: it shapes the model's
+            output, or is part of the loss.
     """
 
     site: Site
@@ -67,6 +69,7 @@ class Wiring:
     skips: tuple[Site, ...] = ()
     normalised: bool = False
     options: dict[str, float] = field(default_factory=dict)
+    output: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -169,6 +172,57 @@ class Norms:
     swallowed: NDArray[np.float64]
 
 
+OBJECTIVE_COLUMNS = (
+    "loss", "samples",
+    "output_low", "output_high", "output_mean", "output_rms", "output_spread",
+    "prediction_low", "prediction_high", "prediction_mean", "prediction_rms", "prediction_spread",
+    "target_low", "target_high", "target_mean", "target_rms", "target_spread",
+    "constant_loss", "classes", "outputs", "broadcast", "ignored",
+    "input_low", "input_high", "input_mean", "input_std", "input_std_high", "input_std_low",
+    "input_constant", "input_nonfinite", "input_features",
+)  # fmt: skip
+"""What is read of output, prediction, targets and input; see :class:`Objective`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Objective:
+    """What the loss compared, on sampled steps.
+
+    Each column has shape (R,), NaN where it could not be read. ``output`` is
+    what the last layer with parameters gives (logits), ``prediction`` what
+    enters the loss function, ``target`` what it is compared with, ``input`` the
+    data at the first layer. ``*_spread`` is the standard deviation over the
+    batch (RMS over columns): 0 means that it does not depend on the sample.
+    ``constant_loss`` is what the best constant answer costs on the same batch
+    (label entropy, variance); ``classes`` and ``outputs`` count labels present
+    and outputs; ``broadcast`` is 1 where prediction and target had different
+    shapes that were stretched to fit; ``ignored`` is the share of labels equal
+    to ignore_index. ``input_mean`` and ``input_std`` are RMS over features of
+    each one's mean and standard deviation over the batch; ``input_constant``
+    and ``input_nonfinite`` are shares.
+
+    Attributes:
+        operation: The loss function's autograd node ("NllLossBackward0"); "" if it is not one that
+            torch has as a function.
+        output_layer: Path of the last layer with parameters.
+        input_layer: Path of the first.
+        steps: Sampled steps, shape (R,).
+        columns: The numbers, by the names in ``OBJECTIVE_COLUMNS``.
+    """
+
+    operation: str
+    output_layer: str
+    input_layer: str
+    steps: NDArray[np.int64]
+    columns: dict[str, NDArray[np.float64]]
+
+    def last(self, name: str, count: int = 5) -> float:
+        """Median of the last ``count`` numbers of a column that could be read; NaN if there are none."""
+        values = self.columns[name]
+        values = values[~np.isnan(values)][-count:]
+        return float(np.median(values)) if len(values) else float("nan")
+
+
 @dataclass(frozen=True, kw_only=True)
 class Optimizer:
     """Facts about one optimiser.
@@ -226,6 +280,7 @@ class RunView:
             NaN where that reading is missing.
         events: In order of time.
         loss_operations: Autograd node names between the last layer and the loss, loss first.
+        objective: What the loss compared; None if it was never read.
         unseen: What was not observed, and why.
         overhead: What watching cost.
     """
@@ -241,6 +296,7 @@ class RunView:
     flow: dict[tuple[Site, Signal], NDArray[np.float64]] = field(default_factory=dict)
     events: tuple[Event, ...] = ()
     loss_operations: tuple[str, ...] = ()
+    objective: Objective | None = None
     unseen: tuple[Unseen, ...] = ()
     overhead: Overhead = field(
         default_factory=lambda: Overhead(ratio=None, seconds=0.0, budget=0.0, period=0.0)

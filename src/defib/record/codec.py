@@ -18,9 +18,13 @@ _LEVEL = 1
 _MOST_RATIO = 1040
 """zlib cannot compress by more than about 1032 to 1."""
 
-_DTYPES = {"f": np.dtype("<f4"), "u": np.dtype("<u4"), "d": np.dtype("<f8")}
+_DTYPES: dict[str, np.dtype[Any]] = {"f": np.dtype("<f4"), "u": np.dtype("<u4"), "d": np.dtype("<f8")}
 _DEEPEST = 50
 _TAGS = frozenset({"$float", "$int", "$pairs"})
+
+
+Plain = Any
+"""Any value that JSON has."""
 
 
 class Altered(ValueError):
@@ -34,9 +38,8 @@ def seal(*fields: bytes | str | float | None) -> int:
     are the same, because the reader gets text as bytes.
     """
     crc = zlib.crc32(b"defib")
-    for value in fields:
-        if isinstance(value, str):
-            value = encode_name(value)
+    for given in fields:
+        value = encode_name(given) if isinstance(given, str) else given
         if isinstance(value, bytes):
             crc = zlib.crc32(value, zlib.crc32(b"b%d:" % len(value), crc))
         else:
@@ -128,7 +131,7 @@ def _keeps(row: NDArray[np.float64], dtype: np.dtype[Any]) -> bool:
     return bool(np.array_equal(_cast(_cast(row, dtype), _DTYPES["d"]).view("<u8"), row.view("<u8")))
 
 
-def dumps(value: Any) -> bytes:
+def dumps(value: Plain) -> bytes:
     """JSON in UTF-8. Never raises on odd values: what JSON lacks becomes its ``repr``.
 
     Tuples become lists. ``ensure_ascii`` is off: with it two lone surrogates
@@ -138,7 +141,7 @@ def dumps(value: Any) -> bytes:
     return encode_name(text)
 
 
-def loads(data: bytes) -> Any:
+def loads(data: bytes) -> Plain:
     """The inverse of :func:`dumps`.
 
     Raises:
@@ -150,7 +153,7 @@ def loads(data: bytes) -> Any:
         raise Altered(f"not our JSON: {str(error)[:80]}") from None
 
 
-def _tagged(value: Any, depth: int) -> Any:
+def _tagged(value: Plain, depth: int) -> Plain:
     if isinstance(value, np.generic):
         value = value.item()
     if value is None or isinstance(value, bool):
@@ -183,7 +186,7 @@ def _tagged_dict(value: dict[Any, Any], depth: int) -> dict[str, Any]:
     return {"$pairs": [[_tagged(k, depth + 1), _tagged(v, depth + 1)] for k, v in value.items()]}
 
 
-def _untagged(value: dict[str, Any]) -> Any:
+def _untagged(value: dict[str, Any]) -> Plain:
     if len(value) != 1 or not _TAGS & value.keys():
         return value
     [(tag, inner)] = value.items()
@@ -194,9 +197,9 @@ def _untagged(value: dict[str, Any]) -> Any:
     return {_key(key): item for key, item in inner}
 
 
-def _key(key: Any) -> Any:
+def _key(key: Plain) -> Plain:
     return tuple(_key(item) for item in key) if isinstance(key, list) else key
 
 
-def _no_constant(name: str) -> Any:
+def _no_constant(name: str) -> Plain:
     raise ValueError(f"bare {name}")

@@ -5,7 +5,22 @@ import sys
 from pathlib import Path
 
 _REMOTE = frozenset(
-    "nfs nfs4 cifs smb3 smbfs 9p afs ceph lustre gpfs beegfs glusterfs panfs orangefs pvfs2 virtiofs".split()
+    {
+        "nfs",
+        "nfs4",
+        "cifs",
+        "smb3",
+        "smbfs",
+        "9p",
+        "afs",
+        "ceph",
+        "lustre",
+        "gpfs",
+        "beegfs",
+        "glusterfs",
+        "panfs",
+        "virtiofs",
+    }
 )
 """File systems on which SQLite's shared memory, and so its WAL, cannot be relied upon."""
 

@@ -103,7 +103,7 @@ def _same_job(meta: dict[str, Any]) -> bool:
     if not isinstance(theirs, dict) or theirs.get("job") != ours["job"]:
         return False
     if theirs.get("host") == ours["host"]:
-        return theirs.get("parent") == ours["parent"]
+        return bool(theirs.get("parent") == ours["parent"])
     # Another machine: its launcher has another number. The job's name is the same
     # for every start of a script with fixed ports, so it must be a new folder too.
     created = meta.get("created")
@@ -113,7 +113,8 @@ def _same_job(meta: dict[str, Any]) -> bool:
 def _occupied(path: Path) -> OutputError:
     if read_meta(path) is not None:
         return OutputError(
-            f"there is already a record at {shown(path)}; choose another name with -o, or replace it with --force"
+            f"there is already a record at {shown(path)}; "
+            "choose another name with -o, or replace it with --force"
         )
     return OutputError(
         f"{shown(path)} exists and is not a defib record, it is left alone; choose another name with -o"

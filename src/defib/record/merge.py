@@ -9,20 +9,22 @@ rank that has it.
 Letters: ``R`` sampled steps, ``P`` parameters, ``U`` units.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from defib.core.finding import Overhead, Unseen
-from defib.core.run import Event, Liveness, Norms, Optimizer, Reading, RunView, Series
+from defib.core.run import Event, Liveness, Norms, Optimizer, Reading, RunView, Series, Wiring
 from defib.core.site import Signal, Site
 from defib.record.part import Part
 
 MOST_VALUES = 1 << 25
 """Largest matrix of steps by parameters, or steps by sites; beyond it steps are left out evenly."""
+
+T = TypeVar("T")
 
 _WORST_FIRST = ("running", "interrupted")
 
@@ -41,6 +43,9 @@ def merged(path: Path, parts: Sequence[Part]) -> RunView:
     flow_steps, flow = _flow(parts, unseen)
     facts = _facts(path, parts)
     unseen += _told(facts.pop("unseen", None), events)
+    refused = sum(part.facts.get("record_refused") or 0 for part in parts)
+    if refused:
+        unseen.append(Unseen(what="run", why=f"{refused} entries could not be encoded"))
     return RunView(
         facts=facts,
         layers=_first_of_each((part.layers for part in parts), lambda layer: layer.path),
@@ -70,11 +75,11 @@ def _facts(path: Path, parts: Sequence[Part]) -> dict[str, Any]:
     return facts | {"path": str(path), "status": status, "ranks": len(parts)}
 
 
-def _told(plain: Any, events: Iterable[Event]) -> list[Unseen]:
+def _told(plain: object, events: Iterable[Event]) -> list[Unseen]:
     """What capture said it did not see (fact "unseen"), and what the writer could not keep."""
     unseen = [
         Unseen(what=entry["what"], why=entry["why"])
-        for entry in plain or []
+        for entry in (plain if isinstance(plain, list) else [])
         if isinstance(entry, dict)
         and isinstance(entry.get("what"), str)
         and isinstance(entry.get("why"), str)
@@ -117,19 +122,19 @@ def _overhead(parts: Sequence[Part]) -> Overhead:
     return best
 
 
-def _first_of_each(lists: Iterable[Iterable[Any]], key: Any) -> tuple[Any, ...]:
+def _first_of_each(lists: Iterable[Iterable[T]], key: Callable[[T], object]) -> tuple[T, ...]:
     """Entries of all lists, one for each key, in order of appearance."""
-    found: dict[Any, Any] = {}
+    found: dict[object, T] = {}
     for entries in lists:
         for entry in entries:
             found.setdefault(key(entry), entry)
     return tuple(found.values())
 
 
-def _wirings(parts: Sequence[Part]) -> tuple[Any, ...]:
+def _wirings(parts: Sequence[Part]) -> tuple[Wiring, ...]:
     """The lowest rank's; of others only sites that it does not have (pipeline stages)."""
     known: set[Site] = set()
-    wirings = []
+    wirings: list[Wiring] = []
     for part in parts:
         wirings += [wiring for wiring in part.wirings if wiring.site not in known]
         known |= {wiring.site for wiring in part.wirings}
@@ -302,12 +307,8 @@ def _flow(
     steps = np.unique(np.concatenate([part.flow.step for part in seen if part.flow is not None]))
     steps = _thinned(steps, len(spots), "flow", unseen)
     row = {spot: index for index, spot in enumerate(spots)}
-    # The largest first, so that squares neither overflow nor underflow.
     matrices = [_matrix(part, row, steps) for part in seen]
-    if len(matrices) == 1:
-        whole = matrices[0]
-    else:
-        whole = _root_mean_square(np.stack(matrices))
+    whole = matrices[0] if len(matrices) == 1 else _root_mean_square(np.stack(matrices))
     return steps, {spot: whole[index] for spot, index in row.items() if not np.isnan(whole[index]).all()}
 
 

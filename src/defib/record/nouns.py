@@ -1,10 +1,12 @@
 """Layers and wirings as plain JSON values, and back with every type checked."""
 
-from typing import Any
+from typing import Any, TypeVar
 
 from defib.core.run import Layer, Wiring
 from defib.core.site import Site
-from defib.record.codec import Altered
+from defib.record.codec import Altered, Plain
+
+T = TypeVar("T")
 
 
 def layer_to_plain(layer: Layer) -> dict[str, Any]:
@@ -19,7 +21,7 @@ def layer_to_plain(layer: Layer) -> dict[str, Any]:
     }
 
 
-def layer_from_plain(plain: Any) -> Layer:
+def layer_from_plain(plain: Plain) -> Layer:
     """The inverse of :func:`layer_to_plain`.
 
     Raises:
@@ -51,7 +53,7 @@ def wiring_to_plain(wiring: Wiring) -> dict[str, Any]:
     }
 
 
-def wiring_from_plain(plain: Any) -> Wiring:
+def wiring_from_plain(plain: Plain) -> Wiring:
     """The inverse of :func:`wiring_to_plain`.
 
     Raises:
@@ -74,7 +76,7 @@ def wiring_from_plain(plain: Any) -> Wiring:
     )
 
 
-def texts(plain: Any) -> tuple[str, ...]:
+def texts(plain: Plain) -> tuple[str, ...]:
     """A list of str as a tuple.
 
     Raises:
@@ -85,7 +87,7 @@ def texts(plain: Any) -> tuple[str, ...]:
     return tuple(plain)
 
 
-def take(plain: Any, name: str, kind: type) -> Any:
+def take(plain: Plain, name: str, kind: type[T]) -> T:
     """``plain[name]``, if it is there and of that very type.
 
     Raises:
@@ -93,11 +95,12 @@ def take(plain: Any, name: str, kind: type) -> Any:
     """
     if not isinstance(plain, dict) or name not in plain or type(plain[name]) is not kind:
         raise Altered(f"{name!r} is missing or not {kind.__name__}")
-    return plain[name]
+    value: T = plain[name]
+    return value
 
 
-def _count(plain: Any, name: str) -> int:
-    value: int = take(plain, name, int)
+def _count(plain: Plain, name: str) -> int:
+    value = take(plain, name, int)
     if value < 0:
         raise Altered(f"{name!r} is negative")
     return value
@@ -107,7 +110,7 @@ def _site_to_plain(site: Site) -> list[Any]:
     return [site.path, int(site.call)]
 
 
-def _site_from_plain(plain: Any) -> Site:
+def _site_from_plain(plain: Plain) -> Site:
     if not isinstance(plain, list) or [type(item) for item in plain] != [str, int]:
         raise Altered("not a site")
     return Site(path=plain[0], call=plain[1])

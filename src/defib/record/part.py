@@ -13,7 +13,7 @@ from defib.core.finding import Unseen
 from defib.core.run import Event, Layer, Liveness, Reading, Series, Wiring
 from defib.core.site import Signal, Site
 from defib.core.tally import Tally
-from defib.record.codec import Altered, decode_name, inflate, loads, unpack_rows
+from defib.record.codec import Altered, Plain, decode_name, inflate, loads, unpack_rows
 from defib.record.nouns import layer_from_plain, take, texts, wiring_from_plain
 from defib.record.rows import Rank, Row
 
@@ -190,7 +190,7 @@ def _chunk(row: Row, chunks: dict[tuple[str, Any], list[Any]], rank: Rank, budge
     chunks.setdefault((kind, key), []).append(piece)
 
 
-def _series(kind: str, key: Any, pieces: list[Any], part: Part, rank: Rank) -> None:
+def _series(kind: str, key: Plain, pieces: list[Any], part: Part, rank: Rank) -> None:
     try:
         columns = [np.concatenate(column) for column in zip(*pieces, strict=True)]
         if kind == "flow":

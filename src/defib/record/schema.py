@@ -35,7 +35,7 @@ OWN_FILE = re.compile(r"(meta\.json|rank-\d{5}\.db(-wal|-shm|-journal)?)\Z")
 TABLES: dict[str, str] = {
     "state": """CREATE TABLE state (
   id INTEGER PRIMARY KEY, -- from 1, without gaps
-  kind TEXT NOT NULL,     -- 'ident' who writes; 'fact'; 'layers'; 'wirings'; 'optimizer'; 'parameters'; 'ending'
+  kind TEXT NOT NULL,     -- ident (who writes), fact, layers, wirings, optimizer, parameters, ending
   key BLOB NOT NULL,      -- which one of its kind, JSON: fact name, [optimizer, name], number of a list; null
   size INTEGER NOT NULL,  -- bytes of body before compression
   body BLOB NOT NULL,     -- latest value, JSON under zlib
@@ -64,13 +64,13 @@ TABLES: dict[str, str] = {
   last INTEGER NOT NULL,  -- last sampled step of the window
   samples INTEGER NOT NULL, -- Tally.samples
   units INTEGER NOT NULL, -- U
-  layout TEXT NOT NULL,   -- type of each row of Tally.rows(): f float32, u uint32, d float64; the narrowest exact one
+  layout TEXT NOT NULL,   -- narrowest exact type of each of Tally.rows(): f float32, u uint32, d float64
   body BLOB NOT NULL,     -- those rows one after the other, each (U,), under zlib
   crc INTEGER NOT NULL    -- checksum of the table's name and the columns above
 )""",
     "series": """CREATE TABLE series (
   id INTEGER PRIMARY KEY, -- from 1, without gaps; the newest chunk of a series is replaced until it is full
-  kind TEXT NOT NULL,     -- 'stream': step, float32; 'flow': step, place int32, RMS float64; 'norms': step, float32 (4, P)
+  kind TEXT NOT NULL,     -- stream: step, float32; flow: step, place int32, RMS float64; norms: step, float32
   key BLOB NOT NULL,      -- JSON: stream [optimizer, name]; flow null; norms key of the 'parameters' list
   rows INTEGER NOT NULL,  -- entries in this chunk
   width INTEGER NOT NULL, -- numbers an entry: 1, or 4 P for norms (gradient, weight, update, swallowed)

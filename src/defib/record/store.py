@@ -3,6 +3,7 @@
 import os
 import sqlite3
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -206,7 +207,7 @@ class Store:
         for kind, key in touched:
             self._tail(kind, key)
 
-    def _try(self, write: Any, *args: Any) -> None:
+    def _try(self, write: Callable[..., None], *args: object) -> None:
         """One thing that cannot be encoded must not stop the others."""
         try:
             write(*args)
@@ -238,7 +239,7 @@ class Store:
             self._happened(Happened(step=-1, kind="capped", data={"cap_bytes": self.cap, "stopped": stage}))
         return stage
 
-    def _put(self, table: str, row_id: int | None, *values: Any) -> int:
+    def _put(self, table: str, row_id: int | None, *values: codec.Plain) -> int:
         """Inserts a row, or replaces row ``row_id``."""
         if row_id is None:
             row_id = self._book.ids[table] + 1
@@ -251,14 +252,14 @@ class Store:
         self._used += 2 * sum(len(v) for v in values if isinstance(v, bytes)) + _OVERHEAD
         return row_id
 
-    def _replace(self, table: str, key: Any, *values: Any) -> None:
+    def _replace(self, table: str, key: codec.Plain, *values: codec.Plain) -> None:
         """Replaces the row of that key; past the cap no new one is made."""
         row_id = self._book.keys.get((table, key))
         if row_id is None and table == "liveness" and self._stopped() == "all":
             return
         self._book.keys[table, key] = self._put(table, row_id, *values)
 
-    def _state(self, kind: str, key: Any, value: Any) -> None:
+    def _state(self, kind: str, key: codec.Plain, value: codec.Plain) -> None:
         if kind == "layers":
             value = [layer_to_plain(layer) for layer in value]
         elif kind == "wirings":
@@ -335,7 +336,7 @@ class Store:
             self._state("parameters", number, list(names))
         return number
 
-    def _tail(self, kind: str, key: Any) -> None:
+    def _tail(self, kind: str, key: codec.Plain) -> None:
         tail = self._book.tails[kind, key]
         rows, width, data = tail.to_bytes()
         if rows:

@@ -23,7 +23,7 @@ from defib.core.tally import Tally
 from defib.record import folder
 from defib.record.batch import Alive, Flow, Happened, NormRow, Points
 from defib.record.codec import dumps
-from defib.record.disk import most_bytes, shown
+from defib.record.disk import most_bytes
 from defib.record.process import identity
 from defib.record.pump import CLOSE_WITHIN, Pump
 from defib.record.schema import SCHEMA_VERSION, rank_file
@@ -38,11 +38,14 @@ SMALLEST_CAP = 512 << 10
 P = ParamSpec("P")
 
 
-def _harmless(method: Callable[Concatenate["Writer", P], None]) -> Callable[Concatenate["Writer", P], None]:
+Method = Callable[Concatenate["Writer", P], None]
+
+
+def _harmless(method: Method[P]) -> Method[P]:
     """Makes a method do nothing in a forked child and after the end, and never raise."""
 
     @wraps(method)
-    def guarded(self: "Writer", *args: P.args, **kwargs: P.kwargs) -> None:
+    def guarded(self: "Writer", /, *args: P.args, **kwargs: P.kwargs) -> None:
         if self._closed or os.getpid() != self._pid:
             return
         try:

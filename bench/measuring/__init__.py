@@ -1,0 +1,1 @@
+"""What the benchmarks share: networks to train and ways to measure."""
