@@ -15,6 +15,7 @@ import textwrap
 os.environ["HF_HUB_OFFLINE"] = "1"
 
 import torch
+import torch.nn.functional as F
 from transformers import GPT2Config, GPT2LMHeadModel
 
 SEQUENCE = 64
@@ -37,7 +38,13 @@ def main():
 
     text = corpus()
     config = GPT2Config(
-        vocab_size=256, n_positions=SEQUENCE, n_embd=64, n_layer=2, n_head=4, bos_token_id=0, eos_token_id=0
+        vocab_size=256,
+        n_positions=SEQUENCE,
+        n_embd=64,
+        n_layer=2,
+        n_head=4,
+        bos_token_id=0,
+        eos_token_id=0,
     )
     model = GPT2LMHeadModel(config)
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
@@ -45,9 +52,10 @@ def main():
     for epoch in range(args.epochs):
         total, steps = 0.0, 50
         for _ in range(steps):
-            starts = torch.randint(len(text) - SEQUENCE, (BATCH,))
-            x = torch.stack([text[i : i + SEQUENCE] for i in starts.tolist()])
-            loss = model(input_ids=x, labels=x).loss
+            starts = torch.randint(len(text) - SEQUENCE - 1, (BATCH,))
+            x = torch.stack([text[i : i + SEQUENCE + 1] for i in starts.tolist()])
+            logits = model(input_ids=x[:, :-1]).logits
+            loss = F.cross_entropy(logits.flatten(0, 1), x[:, 1:].flatten())
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()

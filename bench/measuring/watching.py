@@ -2,8 +2,10 @@
 
 import threading
 import time
+from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 import torch
 
@@ -12,6 +14,9 @@ from defib.capture.governor import Governor
 from defib.capture.recorder import Recorder
 from defib.record.writer import Writer
 from measuring.networks import Workload
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 class NoReadings(Governor):
@@ -48,7 +53,7 @@ class Pausable:
         raise RuntimeError(f"defib failed in the benchmark (last: {last})") from error
 
     def resume(self) -> None:
-        """Into service; the time of the pause is taken out of the recorder's clocks, or it would earn budget."""
+        """Into service, without the time of the pause: it would earn budget."""
         if self._paused_at is not None:
             pause = time.perf_counter() - self._paused_at
             for name in ("_started", "_last_step", "_last_flush"):
@@ -74,8 +79,8 @@ class Pausable:
 
     def writer_cpu(self) -> float:
         """Seconds of CPU time that the record's thread has used."""
-        pump: Any = self.writer._pump  # noqa: SLF001
-        thread: threading.Thread | None = pump._thread  # noqa: SLF001
+        pump: Any = self.writer._pump
+        thread: threading.Thread | None = pump._thread
         if thread is None or thread.ident is None:
             return 0.0
         return time.clock_gettime(time.pthread_getcpuclockid(thread.ident))
@@ -110,8 +115,8 @@ class Stopwatch:
         (taps.backward, taps._original_backward, taps._step_begins, taps._step_ended,
          reading.Reading._behind) = self._was  # fmt: skip
 
-    def _timed(self, function: Any, sign: int, hook: bool = False) -> Any:
-        def timed(*args: Any, **kwargs: Any) -> Any:
+    def _timed(self, function: Callable[P, R], sign: int, hook: bool = False) -> Callable[P, R]:
+        def timed(*args: P.args, **kwargs: P.kwargs) -> R:
             start = time.thread_time()
             result = function(*args, **kwargs)
             spent = time.thread_time() - start - self._tick
@@ -126,7 +131,7 @@ class Stopwatch:
 def clock_cost() -> float:
     """Median seconds between two looks at the thread's CPU clock."""
     looks = [time.thread_time() for _ in range(4001)]
-    gaps = sorted(b - a for a, b in zip(looks, looks[1:], strict=False))
+    gaps = sorted(b - a for a, b in pairwise(looks))
     return gaps[len(gaps) // 2]
 
 

@@ -8,6 +8,7 @@ import importlib
 import inspect
 import os
 import pkgutil
+import re
 import subprocess
 import sys
 import tomllib
@@ -73,8 +74,7 @@ def rule_pages() -> Pages:
     for rule in rules():
         text = inspect.cleandoc(sys.modules[rule.__module__].__doc__ or "")
         found[f"rules/{rule.slug}.md"] = _rule_page(rule, text)
-        first = text.splitlines()[0]
-        table.append(f"| [{rule.slug}]({rule.slug}.md) | `{rule.fault}` | {first} |")
+        table.append(f"| [{rule.slug}]({rule.slug}.md) | `{rule.fault}` | {rule.title} |")
     return {"rules/index.md": "\n".join(table) + "\n", **found}
 
 
@@ -86,25 +86,27 @@ def _rule_page(rule: type[Any], text: str) -> str:
 
 
 def _headed(text: str) -> str:
-    """A docstring's headings, underlined or marked with #, as headings below the page's title."""
-    lines = text.splitlines()
+    """A rule's docstring as Markdown: its headings become headings, ``::`` blocks code blocks."""
+    headings = importlib.import_module("defib.diagnosis.rule").HEADINGS
     shown: list[str] = []
-    for line, below in zip(lines, [*lines[1:], ""], strict=True):
-        if line and set(line) <= {"-", "="} and len(line) > 2 and shown and shown[-1].startswith("## "):
+    for line in text.splitlines():
+        underline = len(line) > 2 and set(line) <= {"-", "=", "~"}
+        if underline and shown and shown[-1].startswith("## "):
             continue
-        underlined = len(below) > 2 and set(below) <= {"-", "="} and below[0] == below[-1] and line.strip()
-        shown.append(
-            f"## {line}" if underlined else line.replace("# ", "## ", 1) if line[:2] == "# " else line
-        )
-    return "\n".join(shown).replace("::\n\n    ", "\n\n    ")
+        words = line.strip("# ").rstrip(":")
+        shown.append(f"## {words}" if words in headings and not line.startswith(" ") else line)
+    return re.sub(r"::\n\n(?=    )", ":\n\n", "\n".join(shown)).replace("``", "`")
 
 
 def _limits(rule: type[Any]) -> list[str]:
     """A rule's limits as a table; empty if it has none."""
     if not rule.limits:
         return []
-    rows = [f"| `{limit.name}` | {limit.default} | {limit.unit} | {limit.meaning} |" for limit in rule.limits]
-    return ["| limit | default | unit | meaning |", "|---|---|---|---|", *rows]
+    rows = [
+        f"| `{limit.name}` | {limit.default} | {limit.unit} | {limit.meaning} | {limit.reason} |"
+        for limit in rule.limits
+    ]
+    return ["| limit | default | unit | compared with | why this default |", "|---|---|---|---|---|", *rows]
 
 
 # ------------------------------------------------------------------ causes, settings, errors

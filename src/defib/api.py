@@ -11,10 +11,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
+from typing import TYPE_CHECKING, Self, TypeVar, cast
 
 from defib.core.config import Settings, load_settings, parse_budget, parse_every
-from defib.core.errors import DefibError, NotFound
+from defib.core.errors import DefibError, NotFound, UsageError
 from defib.core.launch_options import default_record
 
 if TYPE_CHECKING:
@@ -81,6 +81,11 @@ class LiveRun:
     def faults(self) -> int:
         """Faults of defib's own that were swallowed so that training could go on."""
         return self._session.faults
+
+    @property
+    def record_fault(self) -> str | None:
+        """What last went wrong with writing the record (a full disk); None if nothing did."""
+        return self._writer.fault
 
     @property
     def readings(self) -> int:
@@ -231,20 +236,33 @@ def diagnose(
         The verdict, the findings in their order of cause, and what was not seen.
     """
     from defib.core.run import RunView
-    from defib.diagnosis import engine
 
     if isinstance(run, (str, os.PathLike)):
         run = open_run(run)
     view = run if isinstance(run, RunView) else run.view
-    return engine.diagnose(view, settings or load_settings())
+    settings = settings or load_settings()
+    _check_slugs(settings)
+
+    from defib.diagnosis import engine
+
+    return engine.diagnose(view, settings)
+
+
+def _check_slugs(settings: Settings) -> None:
+    """Refuses limits for a rule that nobody knows: a misspelt one would silently do nothing."""
+    known = [rule.slug for rule in rules()] if settings.rules else []
+    for slug in settings.rules:
+        if slug not in known:
+            raise UsageError(f"{settings.source}: no rule {slug!r}; there are {', '.join(known)}")
 
 
 def rules() -> "tuple[type[Rule], ...]":
     """Every rule that a run is judged by, ours and those of other distributions."""
     from defib.core.catalogue import entries
+    from defib.diagnosis.engine import GROUP, PACKAGE
     from defib.diagnosis.rule import Rule
 
-    return entries(Rule, "defib.diagnosis.rules", "defib.rules")
+    return entries(Rule, PACKAGE, GROUP)  # type: ignore[type-abstract]
 
 
 def explain(slug: str) -> str:
@@ -256,97 +274,103 @@ def explain(slug: str) -> str:
     Returns:
         Text of several lines.
     """
-    from defib.report.pages import page
+    from defib.report.pages import LimitLine, RulePage, page
 
-    return page(slug, {rule.slug: sys.modules[rule.__module__].__doc__ or "" for rule in rules()})
+    pages = {}
+    for rule in rules():
+        limits = (
+            LimitLine(name=n.name, value=n.default, unit=n.unit, meaning=n.meaning, reason=n.reason)
+            for n in rule.limits
+        )
+        text = sys.modules[rule.__module__].__doc__ or ""
+        pages[rule.slug] = RulePage(text=text, causes=rule.causes, limits=tuple(limits))
+    return page(slug, pages)
 
 
-def launched(options: dict[str, Any]) -> None:
-    """Called first thing in a process that ``defib run`` became: watch once torch is there.
+def launched(carried: str) -> LiveRun:
+    """Called in a process that ``defib run`` became, right after torch has been imported.
 
     Args:
-        options: ``LaunchOptions`` as plain data, with the record's absolute path.
+        carried: What ``capture.launch.exec_script`` sent ahead.
+
+    Returns:
+        The watch of everything that trains in this process.
     """
-    from defib.capture.launch import when_imported
-
-    path, owner = Path(options["output"]), os.getpid()
-    started: list[LiveRun] = []
-
-    def begin() -> None:
-        try:
-            live = _launch_watch(path, options)
-        except DefibError as error:
-            print(f"defib: not watching: {error}", file=sys.stderr)
-        except Exception as error:  # noqa: BLE001 - the script must run whatever happens to us
-            print(f"defib: not watching: {type(error).__name__}: {error}", file=sys.stderr)
-        else:
-            started.append(live)
-
-    def end() -> None:
-        if os.getpid() != owner:
-            return
-        if not started and "torch" not in sys.modules:
-            _record_nothing(path, options)
-        for live in started:
-            live.close(_ending())
-        conclude(path, options["quiet"])
-
-    atexit.register(end)
-    when_imported("torch", begin)
-
-
-def _launch_watch(path: Path, options: dict[str, Any]) -> LiveRun:
-    """The watch of everything that trains in this process."""
     from defib.capture import session as capture
+    from defib.capture.launch import Launched
     from defib.record.writer import Writer
 
-    writer = Writer.create(path, rank=_rank(), force=options["force"])
-    writer.facts({"target": options["target"], "arguments": list(options["arguments"])})
-    session = capture.start(sink=writer, budget=options["budget"], every=options["every"])
-    live = LiveRun(session, writer, path)
+    launch = Launched.from_text(carried)
+    writer = Writer.create(launch.output, rank=_rank(), force=launch.force)
+    writer.facts({"target": launch.target, "arguments": list(launch.arguments)})
+    session = capture.start(sink=writer, budget=launch.budget, every=launch.every)
+    live = LiveRun(session, writer, launch.output)
+    atexit.unregister(live._at_exit)  # `concluded` closes it, after the script's own exit handlers
     _LIVE.append(((), live))
     return live
 
 
-def _record_nothing(path: Path, options: dict[str, Any]) -> None:
-    """A record that says why there is nothing in it: silence would look like health."""
-    from defib.record.writer import Writer
+def concluded(carried: str, live: LiveRun | None) -> None:
+    """Called last thing in that process, if it comes to its end by itself.
 
-    try:
-        writer = Writer.create(path, rank=_rank(), force=options["force"])
-        writer.facts({"target": options["target"], "torch": "never imported"})
-        writer.close("finished")
-    except DefibError as error:
-        print(f"defib: {error}", file=sys.stderr)
+    Args:
+        carried: As for :func:`launched`.
+        live: What that returned; None if it was never called.
+
+    Raises:
+        OutputError: If no record could be made of a script that never trained.
+    """  # noqa: DOC502 - the writer raises it
+    from defib.capture.launch import Launched
+
+    launch = Launched.from_text(carried)
+    if live is None:
+        # A record that says why there is nothing in it: silence would look like health.
+        from defib.record.writer import Writer
+
+        seen = "imported, unseen by defib" if "torch" in sys.modules else "never imported"
+        writer = Writer.create(launch.output, rank=_rank(), force=launch.force)
+        writer.facts({"target": launch.target, "arguments": list(launch.arguments), "torch": seen})
+        writer.close(_ending())
+    else:
+        live.close(_ending())
+        writer = live._writer
+    if writer.fault is not None:
+        print(f"defib: the record {launch.output} is not complete: {writer.fault}", file=sys.stderr)
+    conclude(launch.output, launch.quiet, load_settings(launch.folder))
 
 
 def _ending() -> str:
     """How the script ends, as far as an exit handler can know."""
     error = getattr(sys, "last_value", None)
+    if isinstance(error, KeyboardInterrupt):
+        return "interrupted"
     return "finished" if error is None else f"failed: {type(error).__name__}"
 
 
-def conclude(path: Path, quiet: bool = False) -> None:
+def conclude(path: Path, quiet: bool = False, settings: Settings | None = None) -> None:
     """Says at a script's end what was found, as one block on stderr. Never raises.
 
     Only the first rank of a job speaks. A record that cannot be read is one line.
 
     Args:
         path: The record.
-        quiet: Say nothing unless something went wrong with the record itself.
+        quiet: Say nothing.
+        settings: Limits of rules; None for those of the nearest pyproject.toml.
     """
     try:
         if quiet or _rank() != 0:
             return
         from defib.report.terminal import say, style_of
         from defib.report.text import to_text
+        from defib.report.wording import escaped
 
         try:
-            text = to_text(diagnose(path), style_of(sys.stderr))
+            text = to_text(diagnose(path, settings), style_of(sys.stderr))
         except DefibError as error:
-            text = f"defib: {error}"
+            text = escaped(f"defib: {error}")
         except Exception as error:  # noqa: BLE001 - the script's own end must not be spoilt
-            text = f"defib: no diagnosis: {type(error).__name__}: {error} (try `defib diagnose {path}`)"
+            said = f"{type(error).__name__}: {error}"
+            text = escaped(f"defib: no diagnosis: {said} (try `defib diagnose {path}`)")
         say("\n" + text, sys.stderr)
     except (Exception, KeyboardInterrupt):  # noqa: BLE001 - a closed stderr, an impatient user
         return

@@ -101,6 +101,13 @@ def test_limits_of_rules_come_from_the_settings(record, tmp_path, monkeypatch):
         defib.diagnose(record)
 
 
+def test_limits_for_a_rule_that_nobody_knows_are_refused(record, tmp_path, monkeypatch):
+    (tmp_path / "pyproject.toml").write_text("[tool.defib.rules.dead-unitt]\nx = 3\n")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UsageError, match="no rule 'dead-unitt'"):
+        defib.diagnose(record)
+
+
 def said(stream: str, monkeypatch, path, quiet: bool = False) -> str:
     caught = io.StringIO()
     monkeypatch.setattr(sys, stream, caught)
@@ -188,6 +195,7 @@ def test_a_live_run_is_judged_while_it_trains_and_afterwards(here):
         assert run.is_open
     assert not run.is_open
     assert run.faults == 0
+    assert run.record_fault is None
     assert run.readings > 0
     assert during.findings[0].fault == Fault.DEAD_UNITS
     assert during.findings[0].severity == Severity.ERROR

@@ -114,7 +114,7 @@ def test_help_lists_every_command(defib):
         (("diagnose", "bad\x1b[2Jname"), 66, r"bad\x1b[2Jname"),
         (("diagnose", "two\nlines"), 66, r"two\nlines"),
         (("explain",), 64, "required: SLUG"),
-        (("explain", "dead-unitt"), 66, "did you mean dead-unit?"),
+        (("explain", "dead-unitt"), 66, "did you mean dead-unit"),
         (("explain", "qqqqqqqqqqq"), 66, "`defib rules` lists the rules"),
         (("explain", "\x1b[31m" * 100), 66, "no page named"),
         (("run",), 64, "no script given"),
@@ -159,7 +159,8 @@ def plugin(folder: Path, code: str) -> dict[str, str]:
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: their-rules\nVersion: 1.0\n")
     (info / "entry_points.txt").write_text("[defib.rules]\ntheirs = their_rule:Theirs\n")
-    return {"PYTHONPATH": str(folder)}
+    paths = [str(folder), *filter(None, [os.environ.get("PYTHONPATH")])]
+    return {"PYTHONPATH": os.pathsep.join(paths)}
 
 
 def test_an_unforeseen_error_is_one_line_that_says_how_to_see_more(defib, tmp_path):
@@ -172,6 +173,20 @@ def test_an_unforeseen_error_is_one_line_that_says_how_to_see_more(defib, tmp_pa
     loud = defib("rules", **there, DEFIB_DEBUG="1")
     assert loud.returncode == 70
     assert "Traceback (most recent call last)" in loud.stderr
+
+
+def test_a_script_s_end_survives_whatever_breaks_in_the_judgement(record, clean, tmp_path):
+    there = plugin(tmp_path, "raise RuntimeError('a\\nb')\n")
+    code = (
+        "import sys\nfrom pathlib import Path\nfrom defib.api import conclude\n"
+        f"conclude(Path({str(record)!r}))\nsys.exit(7)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env={**clean, **there}, timeout=60
+    )
+    assert done.returncode == 7
+    assert done.stderr.startswith("\ndefib: no diagnosis: RuntimeError: a\\nb (try `defib diagnose ")
+    assert done.stderr.count("\n") == 2
 
 
 def test_ctrl_c_is_silent(defib, tmp_path):
@@ -259,7 +274,11 @@ def test_doctor_without_torch_says_so_and_exits_with_69(clean, tmp_path):
         if not entry.name.lower().startswith(("torch", "functorch", "__editable__", "_defib")):
             (tmp_path / entry.name).symlink_to(entry)
     source = Path(__file__).parents[2] / "src"
-    code = f"import sys; sys.path[:0] = [{str(source)!r}, {str(tmp_path)!r}]\nfrom defib.cli import main\nsys.exit(main(['doctor']))"
+    code = (
+        f"import sys; sys.path[:0] = [{str(source)!r}, {str(tmp_path)!r}]\n"
+        "from defib.cli import main\n"
+        "sys.exit(main(['doctor']))"
+    )
     done = subprocess.run(
         [sys.executable, "-S", "-c", code], capture_output=True, text=True, env=clean, timeout=60
     )

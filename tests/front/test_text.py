@@ -11,7 +11,7 @@ from defib.core.finding import Cause, Confidence, Evidence, NotRun, Severity, Un
 from defib.report.meaning import meaning
 from defib.report.terminal import Style, style_of
 from defib.report.text import to_text
-from defib.report.wording import columns, number, shown, units_of
+from defib.report.wording import columns, layer_name, number, shown, units_of
 
 GOLDEN = """\
 defib: sick: 1 cause of trouble found, the first in fc2 (dead-unit).
@@ -114,6 +114,11 @@ def test_a_list_of_units_names_each_unit_once(units):
         listed += range(int(first), int(last or first) + 1)
     assert tuple(listed) == ordered
     assert text.startswith(f"{len(units)} of 50 units")
+
+
+def test_a_layer_that_is_only_a_number_is_called_a_layer():
+    names = [layer_name(*given) for given in (("0",), ("0.2", 1), ("fc",), ("",), ("", 2))]
+    assert names == ["layer 0", "layer 0.2#1", "fc", "(whole model)", "(whole model)#2"]
 
 
 def test_all_units_are_called_all():

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from defib.core.run import Layer, Wiring
 from defib.core.site import Signal, Site
@@ -17,7 +18,7 @@ ACTIVATION = Signal.ACTIVATION
 GRADIENT = Signal.ACTIVATION_GRAD
 
 
-def tally_of(entries: Any) -> Tally:
+def tally_of(entries: ArrayLike) -> Tally:
     """The tally of samples by units, shape (N, U), the slow obvious way."""
     z = np.asarray(entries, dtype=np.float64)
     finite = np.isfinite(z)
@@ -37,7 +38,7 @@ def tally_of(entries: Any) -> Tally:
     )
 
 
-def alive(steps: int, units: int, **facts: Any) -> tuple[dict[str, Any], Any]:
+def alive(steps: int, units: int, **facts: float) -> tuple[dict[str, Any], Any]:
     """Liveness of a layer whose unit k died at step k."""
     last = np.minimum(np.arange(units), steps - 1)
     state = np.stack([np.zeros(units), last, last + 1]).astype(np.int32)
@@ -52,7 +53,9 @@ def fill(writer: Writer, steps: int = 40, units: int = 6, seed: int = 0) -> None
     writer.layers(
         (
             Layer(path="fc1", kind="Linear", units=units, parameters=("fc1.weight", "fc1.bias"), optimizer=0),
-            Layer(path="fc2", kind="Linear", units=units, parameters=("fc2.weight",), optimizer=0, frozen=True),
+            Layer(
+                path="fc2", kind="Linear", units=units, parameters=("fc2.weight",), optimizer=0, frozen=True
+            ),
         )
     )
     writer.wirings(

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from defib.capture.border import scalar
-from defib.capture.naming import Names
+from defib.capture.naming import Names, Owner
 from defib.capture.vitals import Target, Vitals
 from defib.core.site import Site
 
@@ -29,7 +29,7 @@ class Clock:
         self.planned = -1
         self.samples = 0
         self.batches = 0
-        self._optimizer = weakref.ref(optimizer, lambda _: self.vitals.aim(()))
+        self._optimizer = weakref.ref(optimizer, lambda _: self.vitals.release())
         self._scaler: weakref.ref[Any] | None = None
         self._loss: float | torch.Tensor = float("nan")
 
@@ -56,11 +56,12 @@ class Clock:
     def facts(self) -> dict[str, Any]:
         """Settings of every group, without tensors, and the names of the parameters."""
         optimizer = self._optimizer()
-        groups = optimizer.param_groups if optimizer is not None else []
+        if optimizer is None:  # what was last said of its groups stands
+            return {"kind": self.kind, "steps": self.vitals.step}
         return {
             "kind": self.kind,
             "steps": self.vitals.step,
-            "groups": [_settings(group) for group in groups],
+            "groups": [_settings(group) for group in optimizer.param_groups],
             "parameters": [self.names.get(id(p), "") for p in self.parameters()],
         }
 
@@ -70,13 +71,15 @@ class Clock:
         own = self.parameters()
         self.names = {}
         by_layer: dict[str, dict[str, torch.Tensor]] = {}
+        owners: dict[str, Owner] = {}
         for position, parameter in enumerate(own):
             owner = names.owner(parameter)
             self.names[id(parameter)] = owner.name if owner else f"parameter[{position}]"
             if owner is not None:
                 by_layer.setdefault(owner.path, {})[owner.field] = parameter
+                owners[owner.path] = owner
         self.paths = frozenset(by_layer)
-        targets = [t for path, fields in by_layer.items() if (t := _target(path, fields, path in feeding))]
+        targets = [t for path, fields in by_layer.items() if (t := _target(owners[path], fields, path in feeding))]
         self.vitals.aim(tuple(targets))
         self.planned = len(sites)
 
@@ -108,14 +111,18 @@ class Clock:
             frame = frame.f_back
 
 
-def _target(path: str, fields: dict[str, torch.Tensor], feeds_activation: bool) -> Target | None:
+def _target(owner: Owner, fields: dict[str, torch.Tensor], feeds_activation: bool) -> Target | None:
+    path = owner.path
     bias, weight = fields.get("bias"), fields.get("weight")
     if bias is not None and bias.ndim == 1 and bias.requires_grad:
         units, source = bias.numel(), f"{path}.bias".lstrip(".")
         return Target(path=path, source=source, parameter=bias, rows=False, units=units)
     if feeds_activation and weight is not None and weight.ndim >= 1 and weight.requires_grad:
         source = f"rows of {path}.weight"
-        return Target(path=path, source=source, parameter=weight, rows=True, units=int(weight.shape[0]))
+        units = owner.units if owner.transposed else int(weight.shape[0])
+        return Target(
+            path=path, source=source, parameter=weight, rows=True, units=units, transposed=owner.transposed
+        )
     return None
 
 

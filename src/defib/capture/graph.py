@@ -341,6 +341,8 @@ def _unit_count(producer: Producer | None) -> int:
     """Length of the producer's unit axis, 0 if unknown."""
     if producer is None:
         return 0
+    if producer.owner.transposed:
+        return producer.owner.units
     vectors = [p for p in producer.parameters if p.ndim == 1]
     parameter = vectors[0] if vectors else producer.parameters[0]
     return int(parameter.shape[0]) if parameter.ndim else 0

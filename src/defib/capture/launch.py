@@ -6,18 +6,13 @@ code, standard streams), with one folder put in front of ``PYTHONPATH`` whose
 to be called back when torch has been imported. Child processes see nothing of it.
 """
 
-import importlib.abc
-import importlib.machinery
-import importlib.util
 import json
 import os
-import subprocess
 import sys
-from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
-from typing import NoReturn
+from typing import NoReturn, Self
 
 from defib.core.errors import EnvironmentProblem, OutputError
 from defib.core.launch_options import LaunchOptions, default_record
@@ -25,7 +20,50 @@ from defib.core.launch_options import LaunchOptions, default_record
 OPTIONS = "DEFIB_LAUNCH"
 """Environment variable that carries the options over the exec; removed before the script starts."""
 
+BEFORE = "DEFIB_LAUNCH_PATH"
+"""The user's own PYTHONPATH, if there is one; removed likewise."""
+
 BOOTSTRAP = Path(__file__).parent / "bootstrap"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Launched:
+    """What the process that was ``defib run`` tells the script's process that it becomes.
+
+    Attributes:
+        target: The script's path, or the module's dotted name.
+        count: How many arguments follow it.
+        output: The record's folder, absolute.
+        folder: Where ``defib run`` was typed: its settings hold, wherever the script goes.
+        budget: Share of the training time that watching may cost.
+        every: Steps between readings; None leaves it to the governor.
+        quiet: Say nothing at the end.
+        force: Replace a record that is already there.
+    """
+
+    target: str
+    count: int
+    output: Path
+    folder: Path
+    budget: float
+    every: int | None
+    quiet: bool
+    force: bool
+
+    def to_text(self) -> str:
+        """One line for the environment; it does not grow with the script's arguments."""
+        return json.dumps(vars(self), default=str)
+
+    @classmethod
+    def from_text(cls, text: str) -> Self:
+        """The inverse of :meth:`to_text`."""
+        values = json.loads(text)
+        return cls(**values | {name: Path(values[name]) for name in ("output", "folder")})
+
+    @property
+    def arguments(self) -> tuple[str, ...]:
+        """The script's arguments, as this process was given them."""
+        return tuple(sys.orig_argv[len(sys.orig_argv) - self.count :])
 
 
 def exec_script(options: LaunchOptions) -> NoReturn:
@@ -33,37 +71,79 @@ def exec_script(options: LaunchOptions) -> NoReturn:
 
     Raises:
         OutputError: If no record can be made at the place asked for.
-        EnvironmentProblem: If this python ignores its environment (-I, -E or -S).
+        EnvironmentProblem: If this python ignores its environment (-I, -E or -S), or cannot
+            start another.
     """
     if sys.flags.ignore_environment or sys.flags.no_site:
         raise EnvironmentProblem("python was started with -I, -E or -S: run defib without them")
-    output = Path(os.path.abspath(options.output or default_record(options.target)))
-    if "DEFIB_RANK_CHECKED" not in os.environ and os.environ.get("RANK", "0") == "0":
-        _check_place(output, options.force)
-    carried = {**asdict(options), "output": str(output), "path": os.environ.get("PYTHONPATH")}
-    environment = {
-        **os.environ,
-        OPTIONS: json.dumps(carried),
-        "PYTHONPATH": os.pathsep.join([str(BOOTSTRAP), *filter(None, [os.environ.get("PYTHONPATH")])]),
-    }
+    launched = _launched(options)
+    if os.environ.get("RANK", "0") == "0":
+        _check_place(launched.output, options.force)
+    before = os.environ.get("PYTHONPATH")
+    environment = {**os.environ, OPTIONS: launched.to_text()}
+    environment["PYTHONPATH"] = os.pathsep.join([str(BOOTSTRAP), *filter(None, [before])])
+    if before is not None:
+        environment[BEFORE] = before
     target = ["-m", options.target] if options.is_module else [options.target]
-    command = [sys.executable, *_interpreter_options(sys.orig_argv), *target, *options.arguments]
+    command = [sys.executable, *interpreter_options(sys.orig_argv), *target, *options.arguments]
     sys.stdout.flush()
     sys.stderr.flush()
-    os.execve(sys.executable, command, environment)
+    try:
+        os.execve(sys.executable, command, environment)
+    except OSError as error:
+        raise EnvironmentProblem(f"cannot start {sys.executable}: {error.strerror or error}") from None
 
 
-def _interpreter_options(command: Sequence[str]) -> list[str]:
-    """What stood between ``python`` and ``-m defib`` or the script: -u, -W, -X and so on."""
+def _launched(options: LaunchOptions) -> Launched:
+    """The options as plain data, every path absolute: the script may go elsewhere."""
+    try:
+        folder = Path.cwd()
+    except OSError:
+        raise EnvironmentProblem("the current folder does not exist any more: go to another one") from None
+    return Launched(
+        target=options.target,
+        count=len(options.arguments),
+        output=Path(os.path.abspath(options.output or default_record(options.target))),
+        folder=folder,
+        budget=options.budget,
+        every=options.every,
+        quiet=options.quiet,
+        force=options.force,
+    )
+
+
+def interpreter_options(command: Sequence[str]) -> list[str]:
+    """What stood between ``python`` and ``-m defib`` or defib's script: -u, -W, -X and so on.
+
+    Args:
+        command: ``sys.orig_argv``.
+
+    Returns:
+        The options, for another python to take.
+    """
     found: list[str] = []
     words = iter(command[1:])
     for word in words:
-        if not word.startswith("-") or word in {"-m", "-c", "-"}:
+        if not word.startswith("-") or word in {"-", "--"}:
             break
+        if word.startswith("--"):
+            found += [word, next(words, "")] if word == "--check-hash-based-pycs" else [word]
+            continue
+        flags, last = _cluster(word[1:])
+        if last in {"m", "c"}:
+            return found + ([f"-{flags}"] if flags else [])
         found.append(word)
-        if word in {"-W", "-X"}:
+        if last and len(word) == len(flags) + 2:  # its value is a word of its own
             found.append(next(words, ""))
-    return found or subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined,no-any-return]
+    return found
+
+
+def _cluster(letters: str) -> tuple[str, str]:
+    """Short options in one word: those without a value, and the one that takes one, if any."""
+    for i, letter in enumerate(letters):
+        if letter in "mcWX":
+            return letters[:i], letter
+    return letters, ""
 
 
 def _check_place(output: Path, force: bool) -> None:
@@ -80,40 +160,3 @@ def _check_place(output: Path, force: bool) -> None:
     except OSError as error:
         reason = error.strerror or str(error)
         raise OutputError(f"cannot make a record at {output}: {reason}; choose another place with -o") from None
-
-
-def when_imported(name: str, action: Callable[[], None]) -> None:
-    """Call ``action`` right after module ``name`` has been imported for the first time."""
-    if name in sys.modules:
-        action()
-    else:
-        sys.meta_path.insert(0, _Finder(name, action))
-
-
-class _Finder(importlib.abc.MetaPathFinder):
-    """Stands in front of the real finders until one module has been found; then it is gone."""
-
-    def __init__(self, name: str, action: Callable[[], None]) -> None:
-        self._name = name
-        self._action = action
-
-    def find_spec(
-        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
-    ) -> importlib.machinery.ModuleSpec | None:
-        del path, target
-        if fullname != self._name:
-            return None
-        sys.meta_path.remove(self)
-        spec = importlib.util.find_spec(fullname)
-        loader = spec.loader if spec is not None else None
-        if loader is None:
-            return spec
-        execute = loader.exec_module
-
-        def exec_module(module: ModuleType) -> None:
-            del loader.exec_module  # the instance's own attribute: the class's shows again
-            execute(module)
-            self._action()
-
-        loader.exec_module = exec_module  # type: ignore[method-assign]
-        return spec

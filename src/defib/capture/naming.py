@@ -29,6 +29,8 @@ class Owner:
         field: The attribute within the module ("weight").
         siblings: Paths of the modules that follow it in its parent and have no
             parameters, with their class names: where its activation may sit.
+        units: Length of the module's unit axis; 0 if it has none.
+        transposed: The weight has its units along axis 1 (transposed convolutions, embeddings).
     """
 
     name: str
@@ -36,6 +38,8 @@ class Owner:
     kind: str
     field: str
     siblings: tuple[tuple[str, str], ...] = ()
+    units: int = 0
+    transposed: bool = False
 
 
 class Names:
@@ -88,12 +92,20 @@ class Names:
             for field, parameter in own.items():
                 name = _join(path, field)
                 names.append(name)
-                owner = Owner(name=name, path=path, kind=_kind(module), field=field, siblings=siblings)
+                owner = Owner(
+                    name=name,
+                    path=path,
+                    kind=_kind(module),
+                    field=field,
+                    siblings=siblings,
+                    units=_units(module, own),
+                    transposed=_transposed(module),
+                )
                 self._owners.setdefault(id(parameter), owner)
             self._layers[path] = Layer(
                 path=path,
                 kind=_kind(module),
-                units=_units(own),
+                units=_units(module, own),
                 parameters=tuple(names),
                 frozen=not any(p.requires_grad for p in own.values()),
             )
@@ -103,8 +115,16 @@ def _kind(module: nn.Module) -> str:
     return type(module).__name__
 
 
-def _units(own: dict[str, torch.Tensor]) -> int:
-    """Length of the unit axis: the bias's, else the weight's first."""
+def _transposed(module: nn.Module) -> bool:
+    return isinstance(module, nn.modules.conv._ConvTransposeNd | nn.Embedding | nn.EmbeddingBag)
+
+
+def _units(module: nn.Module, own: dict[str, torch.Tensor]) -> int:
+    """Length of the unit axis: the bias's, else the weight's first (transposed: its second, a group)."""
+    if isinstance(module, nn.modules.conv._ConvTransposeNd):
+        return int(module.out_channels)
+    if isinstance(module, nn.Embedding | nn.EmbeddingBag):
+        return int(module.embedding_dim)
     for field in ("bias", "weight"):
         parameter = own.get(field)
         if parameter is not None and parameter.ndim:

@@ -140,6 +140,7 @@ class Collected:
     def __init__(self, samples: int, walk: Walk, batches: list[tuple[list[_Key], Transfer]]) -> None:
         self.samples = samples
         self.wirings = tuple(t.wiring for t in walk.taps)
+        self.taken: set[tuple[Site, Signal]] = set()
         self._batches = batches
 
     @property

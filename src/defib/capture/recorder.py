@@ -65,7 +65,7 @@ class Recorder:
         self._norm_transfers: list[tuple[int, tuple[str, ...], Transfer]] = []
         self._armed = True
         self._unread: set[int] = set()
-        self._stepped = False
+        self._stepped: list[Clock] = []
         self._reading_cost = 0.0
         self._cost = 0.0
         self._started = self._last_step = self._last_flush = perf_counter()
@@ -80,7 +80,7 @@ class Recorder:
             self._collected.clear()
             self._objectives.clear()
             self._losses.clear()
-            self._stepped = False
+            self._stepped = []
         roots = [t.grad_fn for t in tensors if t.grad_fn is not None]
         if not roots or (self._given and self._armed and not self._concerns(roots)):
             return None
@@ -109,6 +109,8 @@ class Recorder:
             raise fault
         self.summary.unread(reading.unread)
         self._collected.append(reading.collect())
+        for clock in self._stepped:  # an optimiser that steps inside backward is ahead of the reading
+            self._attribute(clock)
         self._reading_cost += perf_counter() - start
 
     def _concerns(self, roots: list[Any]) -> bool:
@@ -145,6 +147,7 @@ class Recorder:
             return
         if uses_closure:
             self._tick(clock, optimizer)
+            self._attribute(clock)
         if self._armed:
             self._after_step(clock, start)
         elif clock.vitals.full or start - self._last_flush > FLUSH_SECONDS:
@@ -160,6 +163,8 @@ class Recorder:
     def _clock(self, optimizer: torch.optim.Optimizer) -> Clock | None:
         clock = self._clocks.get(id(optimizer))
         if clock is None or not clock.is_for(optimizer):
+            if clock is not None:  # a new optimiser where a dead one was
+                self._clocks[-1 - clock.index] = self._clocks.pop(id(optimizer))
             if self._chosen and id(optimizer) not in self._chosen:
                 return None
             clock = Clock(len(self._clocks), optimizer)
@@ -181,11 +186,19 @@ class Recorder:
             clock.plan(self.names, self.summary.sites)
             self.summary.planned(clock)
         clock.tick(optimizer, self._losses)
-        self._stepped = True
+        self._stepped.append(clock)
 
     def _before_step(self, clock: Clock) -> None:
         if not clock.has_scaler:
             clock.look_for_scaler()
+        self._attribute(clock)
+        step = clock.vitals.step - 1
+        named = [(clock.names[id(p)], p) for p in clock.parameters() if _dense(p) and id(p) in clock.names]
+        if named:
+            self._norms[clock.index] = (step, StepNorms(named, 1.0))
+
+    def _attribute(self, clock: Clock) -> None:
+        """What the backwards since the last step showed belongs to the step just taken."""
         step = clock.vitals.step - 1
         for part in self._collected:
             self._waiting.append((step, clock, part, clock.scale()))
@@ -193,9 +206,6 @@ class Recorder:
         clock.batches += bool(self._collected)
         self._objective_transfers += [(step, o) for o in self._objectives if clock.index == 0]
         self._objectives.clear()
-        named = [(clock.names[id(p)], p) for p in clock.parameters() if _dense(p) and id(p) in clock.names]
-        if named:
-            self._norms[clock.index] = (step, StepNorms(named, 1.0))
 
     def _after_step(self, clock: Clock, start: float) -> None:
         """Finish a sampled step: update norms, numbers of earlier readings that have arrived."""
@@ -224,8 +234,9 @@ class Recorder:
         for step, clock, part, scale in ready:
             divisor = float(scale)
             for site, signal, tally in part.tallies():
-                if not _owned(site, clock, self.summary.sites):
+                if not _owned(site, clock, self.summary.sites) or (site, signal) in part.taken:
                     continue
+                part.taken.add((site, signal))  # two optimisers may share a layer
                 values = _unscaled(tally, divisor) if signal.value.endswith("grad") else tally
                 key = (step, site, signal)
                 known = merged.get(key)
@@ -260,6 +271,7 @@ class Recorder:
         """Flush for the last time and let go of everything of the user's."""
         self.flush()
         self._clocks.clear()
+        self._stepped.clear()
         self._collected.clear()
         self._norms.clear()
 

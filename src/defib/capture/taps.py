@@ -40,8 +40,9 @@ class Watch:
         """Count a fault of our own; the third takes the recorder out of service."""
         self.faults += 1
         self.recorder.summary.faults = self.faults
-        if self.faults >= MAX_FAULTS:
-            release(self)
+        if self.faults >= MAX_FAULTS and self in _watches:
+            # The hooks stay until close: torch may be iterating over them right now.
+            _watches.remove(self)
         try:
             self._on_fault(error, self.faults >= MAX_FAULTS)
         except Exception:  # noqa: BLE001 - the record may be what is broken
@@ -89,10 +90,13 @@ def backward(*args: Any, **kwargs: Any) -> None:
         return _original_backward(*args, **kwargs)
     tensors = args[0] if args else kwargs.get("tensors", ())
     tensors = (tensors,) if isinstance(tensors, torch.Tensor) else tuple(tensors)
-    readings = [(watch, _begin(watch, tensors)) for watch in _watches]
+    readings = [(watch, _begin(watch, tensors)) for watch in tuple(_watches)]
     try:
         _original_backward(*args, **kwargs)
     except BaseException as error:
+        for _, reading in readings:
+            if reading is not None:
+                reading.done()  # a hook holds its node, and would keep the whole graph alive
         # The user's traceback shows the user's frames and torch's, not this one.
         error.__traceback__ = error.__traceback__ and error.__traceback__.tb_next
         raise
@@ -130,7 +134,7 @@ def _uses_closure(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
 def _step_begins(optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
     if torch.compiler.is_compiling():
         return
-    for watch in _watches:
+    for watch in tuple(_watches):
         try:
             watch.recorder.step_begins(optimizer, _uses_closure(args, kwargs))
         except Exception as error:  # noqa: BLE001
@@ -140,7 +144,7 @@ def _step_begins(optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> No
 def _step_ended(optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
     if torch.compiler.is_compiling():
         return
-    for watch in _watches:
+    for watch in tuple(_watches):
         try:
             watch.recorder.step_ended(optimizer, _uses_closure(args, kwargs))
         except Exception as error:  # noqa: BLE001

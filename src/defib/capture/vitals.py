@@ -11,7 +11,7 @@ many steps at once, in :meth:`Vitals.drain`.
 Letters: ``T`` steps since the last drain, ``U`` units of all targets together.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -19,6 +19,8 @@ from numpy.typing import NDArray
 
 from defib.capture.border import scalars
 from defib.capture.kernels import row_liveness
+
+_GONE = torch.empty(0)
 
 _BYTES = 16 << 20
 """Memory for gradients that wait to be drained."""
@@ -34,6 +36,7 @@ class Target:
         parameter: The parameter.
         rows: Read the rows of a weight rather than a bias.
         units: Number of units.
+        transposed: The units lie along axis 1 of the weight, group by group.
     """
 
     path: str
@@ -41,6 +44,7 @@ class Target:
     parameter: torch.Tensor
     rows: bool
     units: int
+    transposed: bool = False
 
 
 @dataclass
@@ -127,6 +131,11 @@ class Vitals:
         for target in targets:
             self.states.setdefault(target.path, UnitState.unborn(target.units))
 
+    def release(self) -> None:
+        """Let go of the parameters; steps that wait can still be drained."""
+        self.targets = tuple(replace(t, parameter=_GONE) for t in self.targets)
+        self._parameters = []
+
     @property
     def full(self) -> bool:
         """Time to drain, or memory grows."""
@@ -142,7 +151,9 @@ class Vitals:
         if gradients:
             for i in self._by_row:
                 gradient = gradients[i]
-                gradients[i] = None if gradient is None else row_liveness(_local(gradient))
+                unread = gradient is None or gradient.is_sparse
+                columns = self.targets[i].units if self.targets[i].transposed else None
+                gradients[i] = None if unread else row_liveness(_local(gradient.detach()), columns)
             try:
                 self._rows.append(torch.cat(gradients))  # type: ignore[arg-type]
             except (TypeError, RuntimeError):  # a gradient is missing, sharded, or carries a graph

@@ -32,6 +32,11 @@ class Points:
     step: int
     values: NDArray[np.float32]
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes before compression."""
+        return self.values.nbytes
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Flow:
@@ -39,6 +44,11 @@ class Flow:
 
     step: int
     values: dict[tuple[Site, Signal], float]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes before compression."""
+        return 20 * len(self.values)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -48,6 +58,24 @@ class NormRow:
     step: int
     parameters: tuple[str, ...]
     values: NDArray[np.float32]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes before compression."""
+        return self.values.nbytes
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ObjectiveRow:
+    """One call of ``Sink.objective``; values in the order of ``OBJECTIVE_COLUMNS``."""
+
+    step: int
+    values: NDArray[np.float64]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes before compression."""
+        return self.values.nbytes
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -60,16 +88,16 @@ class Happened:
     time: float = field(default_factory=time.time)
 
 
-Entry = Reading | Points | Flow | NormRow | Happened
+Entry = Reading | Points | Flow | NormRow | ObjectiveRow | Happened
 
 
 def _weight(entry: Entry) -> int:
     """Bytes of memory, roughly."""
     if isinstance(entry, Reading):
         return 80 * entry.tally.units + 500
-    if isinstance(entry, (Points, NormRow)):
-        return entry.values.nbytes + 300
-    return 200 * len(entry.values) + 300 if isinstance(entry, Flow) else 1000
+    if isinstance(entry, Happened):
+        return 1000
+    return 10 * entry.nbytes + 300 if isinstance(entry, Flow) else entry.nbytes + 300
 
 
 @dataclass(kw_only=True)
@@ -135,7 +163,14 @@ class Batch:
         return Happened(step=first, kind="gap", data=data)
 
 
-_KINDS = {Reading: "reading", Points: "stream", Flow: "flow", NormRow: "norms", Happened: "event"}
+_KINDS = {
+    Reading: "reading",
+    Points: "stream",
+    Flow: "flow",
+    NormRow: "norms",
+    ObjectiveRow: "objective",
+    Happened: "event",
+}
 
 
 def _kind(entry: Entry) -> str:

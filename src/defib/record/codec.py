@@ -27,7 +27,7 @@ Plain = Any
 """Any value that JSON has."""
 
 
-class Altered(ValueError):
+class AlteredError(ValueError):
     """These bytes are not what a writer writes."""
 
 
@@ -36,6 +36,9 @@ def seal(*fields: bytes | str | float | None) -> int:
 
     Lengths keep ("ab", "c") and ("a", "bc") apart. A str and its UTF-8 bytes
     are the same, because the reader gets text as bytes.
+
+    Returns:
+        The checksum, 32 bits.
     """
     crc = zlib.crc32(b"defib")
     for given in fields:
@@ -60,6 +63,9 @@ def decode_name(data: bytes) -> str:
 def deflate(data: bytes) -> bytes:
     """Compresses.
 
+    Returns:
+        The compressed bytes.
+
     Raises:
         ValueError: If there is more than :data:`MAX_BLOB`.
     """
@@ -71,18 +77,21 @@ def deflate(data: bytes) -> bytes:
 def inflate(data: bytes, size: int) -> bytes:
     """Decompresses to exactly ``size`` bytes.
 
+    Returns:
+        The bytes.
+
     Raises:
-        Altered: If that is not what the data holds; nothing large is allocated then.
+        AlteredError: If that is not what the data holds; nothing large is allocated then.
     """
     if not 0 <= size <= min(MAX_BLOB, _MOST_RATIO * len(data)):
-        raise Altered(f"{len(data)} bytes cannot hold {size}")
+        raise AlteredError(f"{len(data)} bytes cannot hold {size}")
     stream = zlib.decompressobj()
     try:
         out = stream.decompress(data, size + 1)
     except zlib.error as error:
-        raise Altered(str(error)) from None
+        raise AlteredError(str(error)) from None
     if len(out) != size or not stream.eof or stream.unused_data:
-        raise Altered("compressed data of another length")
+        raise AlteredError("compressed data of another length")
     return out
 
 
@@ -106,13 +115,16 @@ def pack_rows(rows: NDArray[np.float64]) -> tuple[str, bytes]:
 def unpack_rows(layout: str, units: int, body: bytes) -> NDArray[np.float64]:
     """The inverse of :func:`pack_rows`, shape (R, U).
 
+    Returns:
+        The rows.
+
     Raises:
-        Altered: If the bytes do not fit the layout.
+        AlteredError: If the bytes do not fit the layout.
     """
     if units < 0 or not set(layout) <= set(_DTYPES):
-        raise Altered(f"layout {layout!r}")
+        raise AlteredError(f"layout {layout!r}")
     if len(layout) * units * 8 > 2 * MAX_BLOB:
-        raise Altered(f"{units} units")
+        raise AlteredError(f"{units} units")
     data = inflate(body, units * sum(_DTYPES[k].itemsize for k in layout))
     out = np.empty((len(layout), units))
     at = 0
@@ -136,6 +148,9 @@ def dumps(value: Plain) -> bytes:
 
     Tuples become lists. ``ensure_ascii`` is off: with it two lone surrogates
     that happen to stand together would be read back as one character.
+
+    Returns:
+        The bytes.
     """
     text = json.dumps(_tagged(value, 0), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     return encode_name(text)
@@ -144,13 +159,16 @@ def dumps(value: Plain) -> bytes:
 def loads(data: bytes) -> Plain:
     """The inverse of :func:`dumps`.
 
+    Returns:
+        The value.
+
     Raises:
-        Altered: If this is not our JSON.
+        AlteredError: If this is not our JSON.
     """
     try:
         return json.loads(decode_name(data), object_hook=_untagged, parse_constant=_no_constant)
     except (ValueError, RecursionError, TypeError) as error:
-        raise Altered(f"not our JSON: {str(error)[:80]}") from None
+        raise AlteredError(f"not our JSON: {str(error)[:80]}") from None
 
 
 def _tagged(value: Plain, depth: int) -> Plain:

@@ -31,6 +31,9 @@ def is_remote(path: Path, mounts: str = "/proc/self/mountinfo") -> bool:
     Args:
         path: An existing file or folder.
         mounts: The kernel's table of mounts.
+
+    Returns:
+        Whether it does.
     """
     real = os.path.realpath(path)
     if real.startswith("\\\\"):
@@ -61,6 +64,9 @@ def most_bytes(cap: int) -> int:
     """The cap, or less where this process may not write files of that size (ulimit -f).
 
     Past that limit a write may kill the process (SIGXFSZ), so it is never reached.
+
+    Returns:
+        Bytes.
     """
     if sys.platform == "win32":
         return cap

@@ -9,13 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from defib.core.errors import OutputError, RecordError
-from defib.record.codec import Altered, dumps, loads
+from defib.record.codec import dumps
 from defib.record.disk import shown
+from defib.record.meta import read_meta
 from defib.record.process import is_alive, launcher
 from defib.record.rows import open_rank
 from defib.record.schema import FORMAT, META, OWN_FILE, RANK_FILE, SCHEMA_VERSION, rank_file
-
-_NO_META = 64 << 10
 
 
 def make(path: Path, force: bool) -> dict[str, Any]:
@@ -44,7 +43,7 @@ def make(path: Path, force: bool) -> dict[str, Any]:
         path.parent.mkdir(parents=True, exist_ok=True)
         os.mkdir(path)
     except FileExistsError:
-        raise _occupied(path) from None
+        raise OutputError(_occupied(path)) from None
     except (OSError, ValueError) as error:
         raise OutputError(cannot(path, error)) from None
     try:
@@ -88,16 +87,6 @@ def join(path: Path, rank: int, wait: float) -> dict[str, Any]:
         time.sleep(0.05)
 
 
-def read_meta(path: Path) -> dict[str, Any] | None:
-    """What ``meta.json`` says; None if there is none, or it is not ours."""
-    try:
-        with open(path / META, "rb") as file:
-            meta = loads(file.read(_NO_META))
-    except (OSError, ValueError, Altered):
-        return None
-    return meta if isinstance(meta, dict) and meta.get("format") == FORMAT else None
-
-
 def _same_job(meta: dict[str, Any]) -> bool:
     theirs, ours = meta.get("launcher"), launcher()
     if not isinstance(theirs, dict) or theirs.get("job") != ours["job"]:
@@ -110,21 +99,23 @@ def _same_job(meta: dict[str, Any]) -> bool:
     return isinstance(created, float) and abs(time.time() - created) < 300
 
 
-def _occupied(path: Path) -> OutputError:
+def _occupied(path: Path) -> str:
     if read_meta(path) is not None:
-        return OutputError(
+        return (
             f"there is already a record at {shown(path)}; "
             "choose another name with -o, or replace it with --force"
         )
-    return OutputError(
-        f"{shown(path)} exists and is not a defib record, it is left alone; choose another name with -o"
-    )
+    return f"{shown(path)} exists and is not a defib record, it is left alone; choose another name with -o"
 
 
 def _remove(path: Path) -> None:
-    """Removes a record, file by file, and nothing that defib did not make."""
+    """Removes a record, file by file, and nothing that defib did not make.
+
+    Raises:
+        OutputError: If there is anything else, or a run is writing it.
+    """
     if os.path.islink(path) or not path.is_dir() or read_meta(path) is None:
-        raise _occupied(path)
+        raise OutputError(_occupied(path))
     names = sorted(os.listdir(path))
     strange = [name for name in names if not OWN_FILE.match(name)]
     if strange:

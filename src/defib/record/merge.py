@@ -35,6 +35,9 @@ def merged(path: Path, parts: Sequence[Part]) -> RunView:
     Args:
         path: Where the record was opened.
         parts: What each rank recorded, in order of rank; at least one could be read.
+
+    Returns:
+        The run.
     """
     unseen = [Unseen(what="run", why=f"rank {part.rank}: {part.error}") for part in parts if part.error]
     parts = [part for part in parts if not part.error]
@@ -57,6 +60,7 @@ def merged(path: Path, parts: Sequence[Part]) -> RunView:
         flow_steps=flow_steps,
         flow=flow,
         events=events,
+        objective=next((part.objective for part in parts if part.objective is not None), None),
         loss_operations=next((part.loss_operations for part in parts if part.loss_operations), ()),
         unseen=tuple(dict.fromkeys(unseen)),
         overhead=_overhead(parts),
@@ -183,6 +187,9 @@ def _over_ranks(ranks: Sequence[Liveness]) -> Liveness:
 
     ``alive_steps`` is exact where the ranks saw the same gradients, as in
     DistributedDataParallel, and a lower bound elsewhere.
+
+    Returns:
+        One liveness for all.
     """
     first = np.stack([one.first_alive for one in ranks])
     earliest = np.where(first < 0, np.iinfo(np.int64).max, first).min(axis=0)

@@ -4,7 +4,7 @@ from typing import Any, TypeVar
 
 from defib.core.run import Layer, Wiring
 from defib.core.site import Site
-from defib.record.codec import Altered, Plain
+from defib.record.codec import AlteredError, Plain
 
 T = TypeVar("T")
 
@@ -24,9 +24,12 @@ def layer_to_plain(layer: Layer) -> dict[str, Any]:
 def layer_from_plain(plain: Plain) -> Layer:
     """The inverse of :func:`layer_to_plain`.
 
+    Returns:
+        The layer.
+
     Raises:
-        Altered: If something is missing or of another type.
-    """
+        AlteredError: If something is missing or of another type.
+    """  # noqa: DOC502  raised by take
     return Layer(
         path=take(plain, "path", str),
         kind=take(plain, "kind", str),
@@ -50,18 +53,22 @@ def wiring_to_plain(wiring: Wiring) -> dict[str, Any]:
         "skips": [_site_to_plain(site) for site in wiring.skips],
         "normalised": bool(wiring.normalised),
         "options": {name: float(value) for name, value in wiring.options.items()},
+        "output": bool(wiring.output),
     }
 
 
 def wiring_from_plain(plain: Plain) -> Wiring:
     """The inverse of :func:`wiring_to_plain`.
 
+    Returns:
+        The wiring.
+
     Raises:
-        Altered: If something is missing or of another type.
+        AlteredError: If something is missing or of another type.
     """
     options = take(plain, "options", dict)
     if not all(isinstance(k, str) and isinstance(v, float) for k, v in options.items()):
-        raise Altered("options that are not numbers")
+        raise AlteredError("options that are not numbers")
     return Wiring(
         site=_site_from_plain(plain["site"]),
         activation=take(plain, "activation", str),
@@ -73,28 +80,35 @@ def wiring_from_plain(plain: Plain) -> Wiring:
         skips=tuple(_site_from_plain(site) for site in take(plain, "skips", list)),
         normalised=take(plain, "normalised", bool),
         options=options,
+        output=take(plain, "output", bool),
     )
 
 
 def texts(plain: Plain) -> tuple[str, ...]:
     """A list of str as a tuple.
 
+    Returns:
+        The names.
+
     Raises:
-        Altered: If it is anything else.
+        AlteredError: If it is anything else.
     """
     if not isinstance(plain, list) or not all(isinstance(item, str) for item in plain):
-        raise Altered("not a list of names")
+        raise AlteredError("not a list of names")
     return tuple(plain)
 
 
 def take(plain: Plain, name: str, kind: type[T]) -> T:
     """``plain[name]``, if it is there and of that very type.
 
+    Returns:
+        The value.
+
     Raises:
-        Altered: If not.
+        AlteredError: If not.
     """
     if not isinstance(plain, dict) or name not in plain or type(plain[name]) is not kind:
-        raise Altered(f"{name!r} is missing or not {kind.__name__}")
+        raise AlteredError(f"{name!r} is missing or not {kind.__name__}")
     value: T = plain[name]
     return value
 
@@ -102,7 +116,7 @@ def take(plain: Plain, name: str, kind: type[T]) -> T:
 def _count(plain: Plain, name: str) -> int:
     value = take(plain, name, int)
     if value < 0:
-        raise Altered(f"{name!r} is negative")
+        raise AlteredError(f"{name!r} is negative")
     return value
 
 
@@ -112,5 +126,5 @@ def _site_to_plain(site: Site) -> list[Any]:
 
 def _site_from_plain(plain: Plain) -> Site:
     if not isinstance(plain, list) or [type(item) for item in plain] != [str, int]:
-        raise Altered("not a site")
+        raise AlteredError("not a site")
     return Site(path=plain[0], call=plain[1])

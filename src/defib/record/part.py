@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from defib.core.finding import Unseen
-from defib.core.run import Event, Layer, Liveness, Reading, Series, Wiring
+from defib.core.run import OBJECTIVE_COLUMNS, Event, Layer, Liveness, Objective, Reading, Series, Wiring
 from defib.core.site import Signal, Site
 from defib.core.tally import Tally
-from defib.record.codec import Altered, Plain, decode_name, inflate, loads, unpack_rows
+from defib.record.codec import AlteredError, Plain, decode_name, inflate, loads, unpack_rows
 from defib.record.nouns import layer_from_plain, take, texts, wiring_from_plain
 from defib.record.rows import Rank, Row
 
@@ -21,7 +21,16 @@ MOST_BYTES = 6 << 30
 """Bytes of arrays that are unpacked from one file; a writer's cap keeps far below."""
 
 Spot = tuple[Site, Signal]
-_WRONG = (Altered, ValueError, TypeError, KeyError, IndexError, AttributeError, OverflowError, RecursionError)
+_WRONG = (
+    AlteredError,
+    ValueError,
+    TypeError,
+    KeyError,
+    IndexError,
+    AttributeError,
+    OverflowError,
+    RecursionError,
+)
 
 
 @dataclass(kw_only=True)
@@ -61,6 +70,7 @@ class Part:
     spots: dict[int, Spot] = field(default_factory=dict)
     flow: FlowPoints | None = None
     norms: list[NormBlock] = field(default_factory=list)
+    objective: Objective | None = None
     events: list[tuple[float, Event]] = field(default_factory=list)
     unseen: list[Unseen] = field(default_factory=list)
 
@@ -94,10 +104,14 @@ def _each(rank: Rank, table: str, decode: Callable[[Row], None]) -> None:
 
 
 def _spend(budget: list[int], amount: int) -> None:
-    """Counts what is unpacked, so that a small file cannot fill the memory."""
+    """Counts what is unpacked, so that a small file cannot fill the memory.
+
+    Raises:
+        AlteredError: If it is too much.
+    """
     budget[0] -= amount
     if budget[0] < 0:
-        raise Altered("more data than any run has")
+        raise AlteredError("more data than any run has")
 
 
 def _states(rank: Rank, part: Part) -> None:
@@ -131,7 +145,7 @@ def _event(row: Row, part: Part) -> None:
     _, when, step, kind, data = row
     details = loads(data)
     if not isinstance(details, dict):
-        raise Altered("an event without data")
+        raise AlteredError("an event without data")
     part.events.append((float(when), Event(step=int(step), kind=decode_name(kind), data=details)))
 
 
@@ -158,10 +172,21 @@ def _reading(row: Row, part: Part, budget: list[int]) -> None:
     site, signal = part.spots[place]
     names = Tally.rows()
     if len(layout) != len(names):
-        raise Altered("another number of statistics")
+        raise AlteredError("another number of statistics")
     _spend(budget, 80 * max(0, units))
     tally = Tally.from_array(samples, unpack_rows(layout.decode(), units, body))
     part.readings.append(Reading(site=site, signal=signal, first=first, last=last, tally=tally))
+
+
+def _objective(facts: Plain, steps: NDArray[np.int64], values: NDArray[np.float64]) -> Objective:
+    known = facts if isinstance(facts, dict) else {}
+    return Objective(
+        operation=str(known.get("operation", "")),
+        output_layer=str(known.get("output_layer", "")),
+        input_layer=str(known.get("input_layer", "")),
+        steps=steps,
+        columns=dict(zip(OBJECTIVE_COLUMNS, values.T, strict=True)),
+    )
 
 
 _ENTRY = {"stream": 12, "flow": 20}
@@ -172,9 +197,11 @@ def _chunk(row: Row, chunks: dict[tuple[str, Any], list[Any]], rank: Rank, budge
     kind, key = kind.decode(), loads(key)
     key = tuple(key) if isinstance(key, list) else key
     if kind == "norms" and width != 4 * len(rank.states["parameters"][key]):
-        raise Altered("norms of another number of parameters")
+        raise AlteredError("norms of another number of parameters")
+    if kind == "objective" and width != len(OBJECTIVE_COLUMNS):
+        raise Altered("another number of columns")
     if rows < 0 or width < 0:
-        raise Altered("a negative size")
+        raise AlteredError("a negative size")
     size = rows * (_ENTRY.get(kind) or 8 + 4 * width)
     _spend(budget, size)
     data = inflate(body, size)
@@ -183,10 +210,10 @@ def _chunk(row: Row, chunks: dict[tuple[str, Any], list[Any]], rank: Rank, budge
     if kind == "flow":
         places = np.frombuffer(data, "<i4", rows, at).astype(np.int64)
         piece: tuple[Any, ...] = (steps, places, np.frombuffer(data, "<f8", rows, at + 4 * rows))
-    elif kind in {"stream", "norms"}:
+    elif kind in {"stream", "norms", "objective"}:
         piece = (steps, np.frombuffer(data, "<f4", rows * width, at).reshape(rows, width))
     else:
-        raise Altered(f"a series of {kind!r}")
+        raise AlteredError(f"a series of {kind!r}")
     chunks.setdefault((kind, key), []).append(piece)
 
 
@@ -204,6 +231,8 @@ def _series(kind: str, key: Plain, pieces: list[Any], part: Part, rank: Rank) ->
             part.norms.append(
                 NormBlock(parameters=names, steps=steps, values=values.reshape(-1, 4, len(names)))
             )
+        elif kind == "objective":
+            part.objective = _objective(part.facts.get("objective"), steps, values.astype(np.float64))
         else:
             optimizer, name = key
             part.streams[int(optimizer), str(name)] = Series(

@@ -11,10 +11,9 @@ import sqlite3
 import threading
 import time
 import weakref
-from typing import Any
 
 from defib.record.batch import Alive, Batch, Entry, StateKey
-from defib.record.store import Gone, Store
+from defib.record.store import GoneError, Store
 
 PERIOD = 1.0
 """Seconds between flushes."""
@@ -62,7 +61,7 @@ class Pump:
 
     # -- from training's side -------------------------------------------------
 
-    def state(self, key: StateKey, value: Any) -> None:
+    def state(self, key: StateKey, value: object) -> None:
         """Replaces the latest value of something."""
         with self._wake:
             self._batch.states[key] = value
@@ -188,7 +187,7 @@ class Pump:
                     self._failures = 0
                     self._done = target
                     self._due = time.monotonic() + max(PERIOD, min(_DUTY * took, _LONGEST_BACKOFF))
-                elif isinstance(problem, Gone):
+                elif isinstance(problem, GoneError):
                     self._dead = True
                 else:
                     self._failures += 1

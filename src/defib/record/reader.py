@@ -8,7 +8,7 @@ from defib.core.errors import NotARecord, NotFound, RecordDamaged, RecordError, 
 from defib.core.run import RunView
 from defib.record import merge
 from defib.record.disk import shown
-from defib.record.folder import read_meta
+from defib.record.meta import read_meta
 from defib.record.part import Part, read_part
 from defib.record.process import is_alive
 from defib.record.rows import Rank, open_rank, too_new
@@ -35,11 +35,11 @@ def read(path: str | os.PathLike[str]) -> RunView:
         RecordTooNew: If a newer defib wrote it.
         RecordDamaged: If nothing in it can be read.
         RecordError: If it may not be read, or is too large for this machine's memory.
-    """
+    """  # noqa: DOC502  raised by what it calls
     place = Path(path)
     try:
         files = _files(place)
-        return merge.merged(place, [part for part in _parts(place, files) if part is not None])
+        return merge.merged(place, _parts(files))
     except MemoryError:
         raise RecordError(f"not enough memory to read {shown(place)}; read one rank's file") from None
     except (ValueError, OSError) as error:
@@ -48,7 +48,17 @@ def read(path: str | os.PathLike[str]) -> RunView:
 
 
 def _files(place: Path) -> list[Path]:
-    """The ranks' files, in order of rank."""
+    """The ranks' files, in order of rank.
+
+    Returns:
+        Their paths.
+
+    Raises:
+        NotFound: If there is nothing.
+        NotARecord: If it is another folder.
+        RecordTooNew: If a newer defib made it.
+        RecordDamaged: If its files are gone.
+    """
     if not os.path.lexists(place):
         raise NotFound(f"there is no record at {shown(place)}; check the path, or make one with `defib run`")
     if not place.is_dir():
@@ -57,7 +67,7 @@ def _files(place: Path) -> list[Path]:
     meta = read_meta(place)
     schema = meta.get("schema") if meta else None
     if isinstance(schema, int) and schema > SCHEMA_VERSION:
-        raise too_new(place, schema)
+        raise RecordTooNew(too_new(place, schema))
     if not names and (meta is not None or os.path.lexists(place / META)):
         raise RecordDamaged(
             f"the record {shown(place)} is damaged: it has no rank-*.db; record the run again"
@@ -67,8 +77,16 @@ def _files(place: Path) -> list[Path]:
     return [place / name for name in names]
 
 
-def _parts(place: Path, files: list[Path]) -> list[Part]:
-    """What each file holds. One that cannot be read is an error only if it is the last hope."""
+def _parts(files: list[Path]) -> list[Part]:
+    """What each file holds. One that cannot be read is an error only if none can.
+
+    Returns:
+        One part a file.
+
+    Raises:
+        RecordTooNew: If any is newer.
+        RecordError: The first file's, if none can be read.
+    """  # noqa: DOC502  kept in `first`
     parts: list[Part] = []
     first: RecordError | None = None
     for file in files:

@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from defib.core.errors import NotARecord, RecordDamaged, RecordError, RecordTooNew
-from defib.record.codec import Altered, inflate, loads, seal
+from defib.record.codec import AlteredError, inflate, loads, seal
 from defib.record.disk import shown
+from defib.record.meta import read_meta
 from defib.record.schema import APPLICATION_ID, COLUMNS, RANK_FILE, SCHEMA_VERSION, TABLES
 
 _MAGIC = b"SQLite format 3\0"
@@ -47,13 +48,17 @@ class Rank:
 
         Where a page of the file is damaged the rows behind it are reached from
         the other end. Rows that are not whole are counted in ``lost``.
+
+        Yields:
+            The columns of a row.
         """
         columns = ",".join(COLUMNS[table])
         newest, broken = 0, False
         try:
             for row in self.connection.execute(f"SELECT {columns} FROM {table} ORDER BY id"):
-                if not isinstance(row[0], int) or row[0] <= newest:
-                    raise sqlite3.DatabaseError("ids out of order")
+                broken = not isinstance(row[0], int) or row[0] <= newest
+                if broken:
+                    break
                 self.lost[table] += row[0] - newest - 1
                 newest = row[0]
                 if row[-1] == seal(table, *row[:-1]):
@@ -93,7 +98,7 @@ class Rank:
                 name, value = loads(key), loads(inflate(body, size))
                 name = tuple(name) if isinstance(name, list) else name
                 self.states.setdefault(kind.decode(), {})[name] = value
-            except (Altered, TypeError, AttributeError, UnicodeDecodeError):
+            except (AlteredError, TypeError, AttributeError, UnicodeDecodeError):
                 self.lost["state"] += 1
         ident, ending = self.states.get("ident", {}).get(None), self.states.get("ending", {}).get(None)
         self.ident = ident if isinstance(ident, dict) else {}
@@ -108,7 +113,7 @@ def open_rank(path: Path) -> Iterator[Rank]:
         The open file.
 
     Raises:
-        RecordError: Or one of its subclasses, in one line.
+        RecordDamaged: If no row of it can be read; other RecordErrors if it is no such file.
     """
     _check_header(path)
     with ExitStack() as stack:
@@ -124,6 +129,14 @@ def open_rank(path: Path) -> Iterator[Rank]:
 
 
 def _check_header(path: Path) -> None:
+    """Looks at the first bytes before SQLite does.
+
+    Raises:
+        RecordError: If the file may not be read.
+        NotARecord: If it is something else.
+        RecordDamaged: If it has our name and not our head.
+        RecordTooNew: If a newer defib wrote it.
+    """
     ours = RANK_FILE.match(path.name) is not None
     try:
         if not stat.S_ISREG(os.stat(path).st_mode):
@@ -142,16 +155,17 @@ def _check_header(path: Path) -> None:
         )
         if ours:
             raise RecordDamaged(_damaged(path, why))
-        raise _foreign(path)
+        raise NotARecord(_foreign(path))
     if int.from_bytes(head[68:72], "big") != APPLICATION_ID:
         if ours:
             raise RecordDamaged(_damaged(path, "its head is altered"))
-        raise _foreign(path)
+        raise NotARecord(_foreign(path))
     schema = int.from_bytes(head[60:64], "big")
-    if schema > SCHEMA_VERSION:
-        raise too_new(path, schema)
-    if schema < 1:
-        raise RecordDamaged(_damaged(path, "it has no schema version"))
+    if not 1 <= schema <= SCHEMA_VERSION:
+        known = (read_meta(path.parent) or {}).get("schema", schema)
+        if known != schema or schema < 1:
+            raise RecordDamaged(_damaged(path, "its schema version is altered"))
+        raise RecordTooNew(too_new(path, schema))
 
 
 def _connect(path: Path, stack: ExitStack) -> sqlite3.Connection:
@@ -180,11 +194,20 @@ def _closing(path: Path, mode: str) -> Iterator[sqlite3.Connection]:
 
 
 def _checked(connection: sqlite3.Connection) -> sqlite3.Connection:
-    """Distrusts the file: its tables must be defined as ours are, and nothing else runs."""
+    """Distrusts the file: its tables must be defined as ours are, and nothing else runs.
+
+    Returns:
+        The same connection.
+
+    Raises:
+        sqlite3.DatabaseError: If they are not.
+    """
     connection.text_factory = bytes
     connection.execute("PRAGMA trusted_schema=OFF")
     connection.execute("PRAGMA cell_size_check=ON")
     connection.execute("PRAGMA query_only=ON")
+    # Of a file that is shorter than its head says, what is there is still read.
+    connection.execute("PRAGMA writable_schema=ON")
     found = dict(connection.execute("SELECT name, sql FROM sqlite_master WHERE type='table'"))
     for table, sql in TABLES.items():
         if found.get(table.encode()) != sql.encode():
@@ -193,15 +216,14 @@ def _checked(connection: sqlite3.Connection) -> sqlite3.Connection:
     return connection
 
 
-def too_new(path: Path, schema: int) -> RecordTooNew:
-    """The record needs a newer defib."""
-    return RecordTooNew(
-        f"{shown(path)} was written by schema {schema}, this defib reads up to {SCHEMA_VERSION}; upgrade defib"
-    )
+def too_new(path: Path, schema: int) -> str:
+    """One line for a record that needs a newer defib."""
+    reads = f"this defib reads up to {SCHEMA_VERSION}; upgrade defib"
+    return f"{shown(path)} was written by schema {schema}, {reads}"
 
 
-def _foreign(path: Path) -> NotARecord:
-    return NotARecord(f"{shown(path)} is not a defib record; give the folder that `defib run` made")
+def _foreign(path: Path) -> str:
+    return f"{shown(path)} is not a defib record; give the folder that `defib run` made"
 
 
 def _damaged(path: Path, why: str) -> str:

@@ -70,10 +70,10 @@ TABLES: dict[str, str] = {
 )""",
     "series": """CREATE TABLE series (
   id INTEGER PRIMARY KEY, -- from 1, without gaps; the newest chunk of a series is replaced until it is full
-  kind TEXT NOT NULL,     -- stream: step, float32; flow: step, place int32, RMS float64; norms: step, float32
-  key BLOB NOT NULL,      -- JSON: stream [optimizer, name]; flow null; norms key of the 'parameters' list
+  kind TEXT NOT NULL,     -- stream: step, float32; flow: step, place int32, RMS float64; norms, objective: step, float32
+  key BLOB NOT NULL,      -- JSON: stream [optimizer, name]; flow, objective null; norms key of 'parameters'
   rows INTEGER NOT NULL,  -- entries in this chunk
-  width INTEGER NOT NULL, -- numbers an entry: 1, or 4 P for norms (gradient, weight, update, swallowed)
+  width INTEGER NOT NULL, -- numbers an entry: 1, 4 P for norms, OBJECTIVE_COLUMNS for objective
   body BLOB NOT NULL,     -- columns one after the other under zlib; steps as int64 differences
   crc INTEGER NOT NULL    -- checksum of the table's name and the columns above
 )""",

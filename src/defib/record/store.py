@@ -13,7 +13,7 @@ import numpy as np
 from defib.core.run import Reading
 from defib.core.site import Signal, Site
 from defib.record import codec
-from defib.record.batch import Alive, Batch, Entry, Flow, Happened, NormRow, Points
+from defib.record.batch import Alive, Batch, Entry, Flow, Happened, NormRow, ObjectiveRow, Points
 from defib.record.disk import is_remote
 from defib.record.nouns import layer_to_plain, wiring_to_plain
 from defib.record.schema import APPLICATION_ID, COLUMNS, SCHEMA_VERSION, TABLES
@@ -33,7 +33,7 @@ _OVERHEAD = 600
 """Bytes that a row may cost beyond its body."""
 
 
-class Gone(OSError):
+class GoneError(OSError):
     """The record's file was removed or replaced while it was written."""
 
 
@@ -89,11 +89,7 @@ class Store:
         self._used = 0
 
     def create(self, ident: dict[str, Any]) -> None:
-        """Makes the file with its tables and the row that says who writes it.
-
-        Raises:
-            FileExistsError: If somebody else has made it.
-        """
+        """Makes the file with its tables and the row that says who writes it; never opens an existing one."""
         os.close(os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644))
         self._inode = self._inode_now()
         connection = self._connect()
@@ -108,11 +104,7 @@ class Store:
         self.close()
 
     def write(self, batch: Batch) -> None:
-        """Writes a batch in one transaction.
-
-        Raises:
-            Gone: If the file is no longer there.
-        """  # noqa: DOC502  raised by the call below
+        """Writes a batch in one transaction, or nothing of it."""
         self._must_be_there()
         before = self._book.copy()
         connection = self._open()
@@ -172,10 +164,14 @@ class Store:
         return self.connection
 
     def _must_be_there(self) -> None:
-        """SQLite would go on for hours in a file that has no name any more."""
+        """SQLite would go on for hours in a file that has no name any more.
+
+        Raises:
+            GoneError: If that is so.
+        """
         if self._inode_now() != self._inode:
             self.close()
-            raise Gone(f"{self.path} was removed or replaced")
+            raise GoneError(f"{self.path} was removed or replaced")
 
     def _inode_now(self) -> tuple[int, int] | None:
         try:
@@ -201,7 +197,7 @@ class Store:
             self._try(self._state, kind, key, value)
         for (optimizer, path), alive in batch.alive.items():
             self._try(self._alive, optimizer, path, alive)
-        touched: set[tuple[str, Any]] = set()
+        touched: dict[tuple[str, Any], None] = {}  # a set that keeps its order
         for entry in batch.entries:
             self._try(self._entry, entry, touched)
         for kind, key in touched:
@@ -218,7 +214,7 @@ class Store:
             self._book.refused += 1
             self._state("fact", "record_refused", self._book.refused)
 
-    def _entry(self, entry: Entry, touched: set[tuple[str, Any]]) -> None:
+    def _entry(self, entry: Entry, touched: dict[tuple[str, Any], None]) -> None:
         stop = self._stopped()
         if isinstance(entry, Happened):
             if stop != "all":
@@ -226,7 +222,7 @@ class Store:
         elif isinstance(entry, Reading):
             if not stop:
                 self._reading(entry)
-        elif stop != "all":
+        elif (stop := self._stopped(2 * entry.nbytes)) != "all":
             touched |= self._points(entry, COARSE if stop else 1)
 
     def _stopped(self, more: int = 0) -> str:
@@ -284,7 +280,10 @@ class Store:
             return
         place = self._place(reading.site, reading.signal)
         window = int(reading.first), int(reading.last), int(tally.samples)
-        self._put("reading", None, place, *window, tally.units, layout, body)
+        # A window that has grown since it was last written takes its own place.
+        key = ("reading", (place, reading.first))
+        row_id = self._book.keys.get(key)
+        self._book.keys[key] = self._put("reading", row_id, place, *window, tally.units, layout, body)
 
     def _happened(self, event: Happened) -> None:
         self._put(
@@ -304,7 +303,9 @@ class Store:
             self._book.keys["place", (site, signal)] = known
         return known
 
-    def _points(self, entry: Points | Flow | NormRow, every: int) -> set[tuple[str, Any]]:
+    def _points(
+        self, entry: Points | Flow | NormRow | ObjectiveRow, every: int
+    ) -> dict[tuple[str, Any], None]:
         """Adds to the newest chunk of a series; returns which one."""
         if isinstance(entry, Points):
             key: tuple[str, Any] = ("stream", (int(entry.optimizer), entry.name))
@@ -312,12 +313,15 @@ class Store:
             kept = steps % every == 0
             columns = [steps[kept], np.asarray(entry.values, dtype="<f4")[kept]]
         elif int(entry.step) % every:
-            return set()
+            return {}
         elif isinstance(entry, Flow):
             key = ("flow", None)
             places = [self._place(site, signal) for site, signal in entry.values]
             steps = np.full(len(places), entry.step, np.int64)
             columns = [steps, np.array(places, "<i4"), np.array(list(entry.values.values()), "<f8")]
+        elif isinstance(entry, ObjectiveRow):
+            key = ("objective", None)
+            columns = [np.array([entry.step], np.int64), np.asarray(entry.values, "<f4").reshape(1, -1)]
         else:
             key = ("norms", self._parameters(entry.parameters))
             values = np.asarray(entry.values, dtype="<f4").reshape(1, 4 * len(entry.parameters))
@@ -327,7 +331,7 @@ class Store:
             self._tail(*key)
             tail = self._book.tails[key] = Tail()
         tail.add(columns)
-        return {key}
+        return {key: None}
 
     def _parameters(self, names: tuple[str, ...]) -> int:
         number = self._book.parameters.get(names)

@@ -44,6 +44,9 @@ class Tail:
         """Number of entries, numbers an entry, and the columns one after the other.
 
         Steps are written as differences, which zlib takes for almost nothing.
+
+        Returns:
+            Entries, numbers an entry, bytes.
         """
         columns = [np.concatenate(column) for column in zip(*self.pieces, strict=True)]
         self.pieces = [columns]

@@ -21,7 +21,7 @@ from defib.core.run import Layer, Reading, Wiring
 from defib.core.site import Signal, Site
 from defib.core.tally import Tally
 from defib.record import folder
-from defib.record.batch import Alive, Flow, Happened, NormRow, Points
+from defib.record.batch import Alive, Flow, Happened, NormRow, ObjectiveRow, Points
 from defib.record.codec import dumps
 from defib.record.disk import most_bytes
 from defib.record.process import identity
@@ -178,6 +178,12 @@ class Writer:
         """Gradient, weight, update norm and swallowed share, shape (4, P)."""
         kept = np.array(values, dtype=np.float32)
         self._pump.add(NormRow(step=int(step), parameters=tuple(parameters), values=kept))
+
+    @_harmless
+    def objective(self, step: int, facts: dict[str, str], values: NDArray[np.float64]) -> None:
+        """What the loss compared on one sampled step, in the order of ``OBJECTIVE_COLUMNS``."""
+        self._pump.state(("fact", "objective"), dumps(facts))
+        self._pump.add(ObjectiveRow(step=int(step), values=np.array(values, dtype=np.float64)))
 
     @_harmless
     def event(self, step: int, kind: str, data: dict[str, Any]) -> None:

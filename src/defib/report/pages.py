@@ -2,20 +2,57 @@
 
 import difflib
 import inspect
+import textwrap
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 
 from defib.core.errors import DefibError, NotFound
 from defib.core.finding import Cause
 from defib.report.meaning import meaning
-from defib.report.wording import escaped
+from defib.report.text import WIDTH
+from defib.report.wording import escaped, quantity
 
 
-def page(slug: str, rules: Mapping[str, str]) -> str:
+@dataclass(frozen=True, kw_only=True)
+class LimitLine:
+    """One number that a rule compares with.
+
+    Attributes:
+        name: As it is written in the settings.
+        value: Its default.
+        unit: Its unit; "1" for a ratio.
+        meaning: What is compared with it.
+        reason: Why the default is what it is.
+    """
+
+    name: str
+    value: float
+    unit: str
+    meaning: str
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class RulePage:
+    """What a rule says about itself.
+
+    Attributes:
+        text: The docstring of its module.
+        causes: The causes that it can name.
+        limits: The numbers that it compares with.
+    """
+
+    text: str
+    causes: tuple[Cause, ...] = ()
+    limits: tuple[LimitLine, ...] = ()
+
+
+def page(slug: str, rules: Mapping[str, RulePage]) -> str:
     """The page of a rule, a cause or an error.
 
     Args:
         slug: What is asked for ("dead-unit", "born-dead", "record-damaged").
-        rules: For each rule's slug, its page (the docstring of its module).
+        rules: The rules by slug.
 
     Returns:
         Text of several lines, without a newline at its end.
@@ -26,7 +63,7 @@ def page(slug: str, rules: Mapping[str, str]) -> str:
     errors = {error.slug: error for error in error_classes()}
     causes = {cause.value: cause for cause in Cause}
     if slug in rules:
-        return f"rule {slug}\n\n{inspect.cleandoc(rules[slug]).strip()}"
+        return _rule_page(slug, rules[slug])
     if slug in causes:
         return _cause_page(causes[slug], rules)
     if slug in errors:
@@ -51,9 +88,49 @@ def _tree(error: type[DefibError]) -> Iterator[type[DefibError]]:
         yield from _tree(child)
 
 
-def _cause_page(cause: Cause, rules: Mapping[str, str]) -> str:
+def _rule_page(slug: str, rule: RulePage) -> str:
+    """A rule's own page, and the limits that a user can set."""
+    lines = [f"rule {slug}", "", reflowed(inspect.cleandoc(rule.text).strip())]
+    if rule.limits:
+        lines += ["", f"Limits, set in pyproject.toml under [tool.defib.rules.{slug}]", ""]
+    for limit in rule.limits:
+        lines.append(f"    {limit.name} = {quantity(limit.value, limit.unit)}")
+        for words in (f"{limit.meaning}.", f"Why: {limit.reason}."):
+            lines += textwrap.wrap(words, WIDTH, initial_indent=" " * 8, subsequent_indent=" " * 8)
+    return "\n".join(lines)
+
+
+def reflowed(markdown: str) -> str:
+    """Markdown whose paragraphs and list items are broken anew to fit a terminal.
+
+    Args:
+        markdown: Text; its headings, tables and code blocks stay as they are.
+
+    Returns:
+        The same text, its prose at most 80 columns wide.
+    """
+    lines: list[str] = []
+    prose: list[str] = []
+    fenced = False
+    for line in [*markdown.splitlines(), ""]:
+        fence = line.lstrip().startswith("```")
+        item = line.lstrip().startswith(("- ", "* "))
+        kept = fenced or fence or not line.strip() or line.startswith(("#", "|", "    "))
+        if (kept or item) and prose:
+            deeper = "  " if prose[0].lstrip().startswith(("- ", "* ")) else ""
+            lines += textwrap.wrap(" ".join(prose), WIDTH, subsequent_indent=deeper)
+            prose = []
+        if kept:
+            lines.append(line)
+        else:
+            prose.append(line if item else line.strip())
+        fenced ^= fence
+    return "\n".join(lines).rstrip()
+
+
+def _cause_page(cause: Cause, rules: Mapping[str, RulePage]) -> str:
     """What a cause means, and the rules that can name it."""
-    naming = [slug for slug, text in rules.items() if cause.value in text]
+    naming = [slug for slug, rule in rules.items() if cause in rule.causes]
     lines = [f"cause {cause.value}", "", meaning(cause)]
     if naming:
         lines += ["", "Named by:", *(f"  defib explain {slug}" for slug in naming)]

@@ -34,7 +34,7 @@ from defib.report.wording import (
 
 WIDTH = 80
 _MOST_FINDINGS = 10
-_MOST_EVIDENCE = 10
+_MOST_EVIDENCE = 14
 _MOST_REASONS = 4
 _LABEL = 10  # columns taken by "evidence  " and its like
 _COLOURS: dict[Severity | Verdict, str] = {

@@ -40,7 +40,11 @@ def columns(text: str) -> int:
 def layer_name(path: str, call: int = 0, width: int = 36) -> str:
     """A layer as the user knows it; which use of it, if not the first."""
     suffix = f"#{call}" if call else ""
-    return (shown(path, width - len(suffix)) if path else "(whole model)") + suffix
+    if not path:
+        return "(whole model)" + suffix
+    bare = path.replace(".", "").isdigit()  # "0" of an nn.Sequential reads like a number
+    before = "layer " if bare else ""
+    return before + shown(path, width - len(before + suffix)) + suffix
 
 
 def number(value: float | int | str) -> str:

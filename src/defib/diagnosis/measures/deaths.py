@@ -91,9 +91,7 @@ def deaths(run: RunView, wires: Wires, criterion: Criterion) -> dict[str, Deaths
     return {path: judged for path, judged in found.items() if judged is not None and judged.dead.any()}
 
 
-def _in_layer(
-    run: RunView, wires: Wires, uses: tuple[Wiring, ...], criterion: Criterion
-) -> Deaths | None:
+def _in_layer(run: RunView, wires: Wires, uses: tuple[Wiring, ...], criterion: Criterion) -> Deaths | None:
     """The dead units of one layer; None if it cannot be judged or cannot die."""
     path = uses[0].site.path
     live = run.liveness.get(path)
@@ -139,13 +137,14 @@ def _silent_too_long(live: Liveness, criterion: Criterion) -> Mask:
     return np.asarray((reads >= criterion.steps) & (bound < criterion.rate) & unlikely)
 
 
-def _off_since(
-    run: RunView, uses: Iterable[Wiring], last_alive: NDArray[np.int64]
-) -> tuple[Mask, Mask]:
+def _off_since(run: RunView, uses: Iterable[Wiring], last_alive: NDArray[np.int64]) -> tuple[Mask, Mask]:
     """For each unit: was it off in every later reading, and was there any; shapes (U,).
 
     Off is a derivative of exactly 0 on every entry, or for an activation that is 0
     on its whole left side, no positive value.
+
+    Returns:
+        Both masks; "off" is true, too, where there was no later reading.
     """
     off = np.ones(len(last_alive), dtype=np.bool_)
     seen = np.zeros(len(last_alive), dtype=np.bool_)

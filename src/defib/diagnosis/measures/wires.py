@@ -66,13 +66,14 @@ class Wires:
 
     def is_cut(self, path: str) -> bool:
         """Whether every way from the model's input to its last activations leads through ``path``."""
-        sinks = {p for p in self.wirings if not self._after.get(p)} - {path}
-        sources = {p for p in self.wirings if not self._before[p]} - {path}
-        for source in sources:
-            if self._reaches(source, sinks, without=path):
-                return False
-        # a skip from the model's input itself is no activation, so it has no path of its own
-        return not any(use.skips for after in self.after(path) for use in self.wirings.get(after, ()))
+        known = set(self.wirings)
+        sinks = {p for p in known if not self._after.get(p)} - {path}
+        sources = {p for p in known if not self._before[p] & known} - {path}
+        if any(self._reaches(source, sinks, without=path) for source in sources):
+            return False
+        # what skips around it from a place that is no activation (the model's input) is a way too
+        skips = {site.path for p in self.after(path) for use in self.wirings.get(p, ()) for site in use.skips}
+        return skips <= known
 
     def _reaches(self, source: str, sinks: set[str], without: str) -> bool:
         """Whether a sink can be reached around one path."""

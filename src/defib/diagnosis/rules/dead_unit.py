@@ -1,0 +1,345 @@
+"""Units that are off for every input and get no gradient.
+
+## What it measures
+
+For every unit of a layer behind an activation with an off side (ReLU, ReLU6, hard swish, ...): the
+last step on which its bias (or its row of weights) received a gradient that is not exactly zero.
+That is read on every step, so the step of death is exact. A unit counts as dead if it has been
+silent since then on so many samples that its firing rate is bounded (0 of n fired: below 3/n at 95
+%), if that silence is next to impossible given how often it fired before, and if the activations
+read since then show it off. A unit that fires and gets no gradient is blocked by what stands above
+it, and is not called dead.
+
+## Why it hurts
+
+The gradient of a dead unit is exactly zero, so no gradient step brings it back, and its output is a
+constant. A few dead units are unused capacity. A whole layer of them, with no way around it, makes
+the model's output independent of its input: only the output bias still learns.
+
+## Causes
+
+- `born-dead`: it never received a gradient, from the first step on: the initial weights and the
+  data's offset put it on the off side for every sample.
+- `died-at-step`: it was alive until one update silenced it; the evidence gives the step, the
+  learning rate and the loss around it.
+- `dead-input`: everything that feeds it is dead, so it sees a constant; the finding that names its
+  inputs explains it.
+
+## Prognosis
+
+In the first layer a dead unit comes back only by momentum or weight decay, which is rare. In deeper
+layers most deaths are over within a few steps, because what feeds them moves; that is why a long
+silence is required here. A unit under a wholly dead layer does not come back.
+
+## Example
+
+An MLP on digits is trained with SGD and a learning rate of 0.05; at step 40 the rate is raised to
+5. One update moves the biases of `fc2` so far that 60 of its 64 units are off for all samples from
+step 41 on, and the loss stays at ln 10. The finding names `fc2`, the 60 units, step 41 and the
+learning rate of that step.
+
+## False alarms
+
+Sparse units that fire rarely are not dead: their own past rate is taken into account. Units that
+fire on none of the samples in too short a run are not reported. Frozen layers, layers without
+gradient and layers below a dead one are not reported. A network that learns well with many dead
+units gets information, never a warning.
+
+## References
+
+- Lu, Shin, Su, Karniadakis: Dying ReLU and Initialization (2020).
+- Hanley, Lippman-Hand: If Nothing Goes Wrong, Is Everything All Right? (1983), the rule of three.
+"""
+
+from collections.abc import Iterable
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from defib.core.finding import Cause, Confidence, Evidence, Fault, Finding, Severity
+from defib.core.inference import rate_bound
+from defib.core.run import RunView
+from defib.diagnosis.cases import Plan, flat_loss, relapsing_loss, run_of
+from defib.diagnosis.measures.deaths import Criterion, Deaths, deaths
+from defib.diagnosis.measures.learning import Learning, Outcome, change_at, learning
+from defib.diagnosis.measures.surroundings import around, flows_around
+from defib.diagnosis.measures.wires import Wires
+from defib.diagnosis.rule import Case, Consequence, Expected, Limit, Place, Rule
+
+Mask = NDArray[np.bool_]
+
+
+class DeadUnit(Rule):
+    """Off on every input, with a gradient of exactly zero."""
+
+    slug = "dead-unit"
+    fault = Fault.DEAD_UNITS
+    title = "units that are off for every input and get no gradient"
+    rank = 40
+    causes = (Cause.BORN_DEAD, Cause.DIED_AT_STEP, Cause.DEAD_INPUT)
+    limits = (
+        Limit(
+            name="firing_rate",
+            default=0.002,
+            unit="1",
+            meaning="upper bound (95 %) of the firing rate of a unit that is called dead",
+            reason="about 1,500 samples in silence; codes that fire on 1 % of the samples stay far away",
+        ),
+        Limit(
+            name="chance",
+            default=1e-6,
+            unit="1",
+            meaning="how likely the silence may be, given how often the unit got gradient before",
+            reason="with a million units one false alarm is expected",
+        ),
+        Limit(
+            name="silent_steps",
+            default=20,
+            unit="steps",
+            meaning="fewest steps of silence up to the end of the run",
+            reason="deaths in deep layers that return do so after 2 to 7 steps in the median",
+        ),
+        Limit(
+            name="share",
+            default=0.5,
+            unit="1",
+            meaning="share of a layer that must be dead before it is blamed for bad learning",
+            reason="a ReLU layer keeps learning with the units it has left",
+        ),
+    )
+    consequences = (
+        Consequence(
+            rule="dead-unit",
+            causes=(Cause.DEAD_INPUT,),
+            place=Place.DOWNSTREAM,
+            share=1.0,
+            why="a layer whose inputs are all dead sees a constant",
+        ),
+        Consequence(
+            rule="dead-unit",
+            when=(Cause.DIED_AT_STEP,),
+            causes=(Cause.DIED_AT_STEP,),
+            place=Place.DOWNSTREAM,
+            share=0.5,
+            within=20,
+            why="units below the killed half of a layer lose most of their input",
+        ),
+        Consequence(
+            rule="vanishing-gradient",
+            place=Place.UPSTREAM,
+            share=1.0,
+            why="a dead layer passes a gradient of exactly zero to the layers that feed it",
+        ),
+    )
+
+    def check(self, run: RunView) -> Iterable[Finding]:
+        """One finding for each layer and cause."""
+        wires = Wires(run)
+        criterion = Criterion(
+            rate=self.limit("firing_rate"), chance=self.limit("chance"), steps=self.limit("silent_steps")
+        )
+        found = deaths(run, wires, criterion)
+        complete = {path for path, layer in found.items() if layer.complete}
+        state = learning(run)
+        for layer in found.values():
+            for cause, units in _by_cause(layer, complete):
+                if units.any():
+                    severity = self._severity(run, wires, layer, state)
+                    yield _finding(self, run, layer, cause, units, severity, state)
+
+    def _severity(self, run: RunView, wires: Wires, layer: Deaths, state: Learning) -> Severity:
+        """Harm, not form: what the deaths do to learning."""
+        if (
+            layer.complete
+            and wires.is_cut(layer.path)
+            and not flows_around(run, wires, layer.path, int(layer.died.max()))
+        ):
+            return Severity.ERROR
+        if layer.dead.mean() < self.limit("share"):
+            return Severity.INFO
+        if state.stuck:
+            return Severity.ERROR
+        change = change_at(run.loss, _worst(layer.died[layer.dead])[0])
+        if state.outcome is Outcome.LEARNING and change and (change.worse or change.stalled):
+            return Severity.WARNING
+        return Severity.INFO
+
+    CASES: ClassVar[tuple[Case, ...]] = (
+        Case(
+            name="one update kills a whole layer",
+            build=lambda: run_of(
+                Plan(path="fc1"), Plan(path="fc2", dies=dict.fromkeys(range(8), 100)), loss=relapsing_loss()
+            ),
+            expect=(
+                Expected(
+                    cause=Cause.DIED_AT_STEP,
+                    severity=Severity.ERROR,
+                    layer="fc2",
+                    units=tuple(range(8)),
+                    since_step=100,
+                ),
+            ),
+        ),
+        Case(
+            name="born dead, and the loss is flat",
+            build=lambda: run_of(
+                Plan(path="fc1", dies=dict.fromkeys(range(6), 0)), Plan(path="fc2"), loss=flat_loss()
+            ),
+            expect=(
+                Expected(
+                    cause=Cause.BORN_DEAD,
+                    severity=Severity.ERROR,
+                    layer="fc1",
+                    units=tuple(range(6)),
+                    since_step=0,
+                ),
+            ),
+        ),
+        Case(
+            name="a layer behind a dead one is dead because of its input",
+            build=lambda: run_of(
+                Plan(path="fc1", dies=dict.fromkeys(range(8), 0)),
+                Plan(path="fc2", dies=dict.fromkeys(range(3), 0)),
+                loss=flat_loss(),
+            ),
+            expect=(
+                Expected(cause=Cause.BORN_DEAD, severity=Severity.ERROR, layer="fc1"),
+                Expected(cause=Cause.DEAD_INPUT, severity=Severity.INFO, layer="fc2", units=(0, 1, 2)),
+            ),
+        ),
+        Case(
+            name="half of the units die at different steps and the loss stays higher",
+            build=lambda: run_of(
+                Plan(path="fc1", dies={0: 60, 1: 100, 2: 100, 3: 100}),
+                loss=relapsing_loss(level=0.9),
+            ),
+            expect=(
+                Expected(
+                    cause=Cause.DIED_AT_STEP, severity=Severity.WARNING, units=(0, 1, 2, 3), since_step=60
+                ),
+            ),
+        ),
+        Case(
+            name="three quarters are dead and the network learns: information",
+            build=lambda: run_of(Plan(path="fc1", dies=dict.fromkeys(range(6), 0))),
+            expect=(Expected(cause=Cause.BORN_DEAD, severity=Severity.INFO),),
+        ),
+        Case(
+            name="no readings: the death is inferred",
+            build=lambda: run_of(Plan(path="fc1", dies={0: 100}), readings=False),
+            expect=(Expected(cause=Cause.DIED_AT_STEP, severity=Severity.INFO, units=(0,), since_step=100),),
+        ),
+        Case(
+            name="a whole residual branch is dead and the skip carries on: information",
+            build=lambda: run_of(
+                Plan(path="stem"),
+                Plan(path="branch", dies=dict.fromkeys(range(8), 0)),
+                Plan(path="join", inputs=("branch",), skips=("stem",)),
+            ),
+            expect=(Expected(cause=Cause.BORN_DEAD, severity=Severity.INFO, layer="branch"),),
+        ),
+        Case(name="every unit fires", build=lambda: run_of(Plan(path="fc1"), Plan(path="fc2"))),
+        Case(
+            name="rare units are not dead",
+            build=lambda: run_of(Plan(path="fc1", rates={0: 0.02, 1: 0.001, 2: 0.0003}), loss=flat_loss(400)),
+        ),
+        Case(
+            name="blocked units fire and only get no gradient",
+            build=lambda: run_of(
+                Plan(path="fc1", blocked=dict.fromkeys(range(8), 100)), Plan(path="fc2"), loss=flat_loss()
+            ),
+        ),
+        Case(
+            name="a frozen layer is not dead",
+            build=lambda: run_of(Plan(path="fc1", frozen=True, dies={0: 0}), loss=flat_loss()),
+        ),
+        Case(
+            name="a leaky activation cannot die",
+            build=lambda: run_of(Plan(path="fc1", activation="leaky_relu", dies={0: 0})),
+        ),
+        Case(
+            name="too short a silence",
+            build=lambda: run_of(Plan(path="fc1", dies={0: 190}), loss=flat_loss()),
+        ),
+    )
+
+
+def _by_cause(layer: Deaths, complete: set[str]) -> Iterable[tuple[Cause, Mask]]:
+    """The dead units of a layer, parted by cause."""
+    inputs = {site.path for site in layer.wiring.inputs}
+    if inputs and inputs <= complete - {layer.path} and not layer.wiring.skips:
+        yield Cause.DEAD_INPUT, layer.dead
+        return
+    yield Cause.BORN_DEAD, layer.dead & layer.born
+    yield Cause.DIED_AT_STEP, layer.dead & ~layer.born
+
+
+def _worst(died: NDArray[np.int64]) -> tuple[int, int]:
+    """The step on which most units died, and how many."""
+    steps, counts = np.unique(died, return_counts=True)
+    return int(steps[np.argmax(counts)]), int(counts.max())
+
+
+def _finding(
+    rule: Rule, run: RunView, layer: Deaths, cause: Cause, units: Mask, severity: Severity, state: Learning
+) -> Finding:
+    """The finding for one cause in one layer."""
+    died = layer.died[units]
+    if cause is Cause.DEAD_INPUT:
+        severity = Severity.INFO if severity is not Severity.ERROR or not layer.complete else severity
+    confirmed = bool(layer.confirmed[units].all())
+    exact = Confidence.EXACT if layer.liveness.period <= 1 else Confidence.MEASURED
+    total = len(layer.dead)
+    return Finding(
+        rule=rule.slug,
+        fault=rule.fault,
+        severity=severity,
+        confidence=exact if confirmed else Confidence.INFERRED,
+        layer=layer.path,
+        call=layer.wiring.site.call,
+        units=tuple(int(u) for u in np.flatnonzero(units)),
+        units_total=total,
+        since_step=int(died.min()),
+        cause=cause,
+        message=_message(cause, int(units.sum()), total, layer.path, died),
+        evidence=(
+            *_deaths(layer, units, died),
+            *around(run, layer.path, int(_worst(died)[0])),
+            *state.evidence,
+        ),
+        modules=layer.wiring.modules,
+    )
+
+
+def _message(cause: Cause, number: int, total: int, path: str, died: NDArray[np.int64]) -> str:
+    """One sentence."""
+    who = f"{number} of {total} units of {path or 'the model'}"
+    step, most = _worst(died)
+    if cause is Cause.BORN_DEAD:
+        return f"{who} never fired for any sample, from the first step on"
+    if cause is Cause.DEAD_INPUT:
+        return f"{who} are dead because everything that feeds them is dead"
+    if most == number:
+        return f"{who} went silent for every sample at step {step} and stayed silent"
+    return f"{who} went silent for every sample and stayed silent, {most} of them at step {step}"
+
+
+def _deaths(layer: Deaths, units: Mask, died: NDArray[np.int64]) -> tuple[Evidence, ...]:
+    """The numbers about the deaths themselves."""
+    step, most = _worst(died)
+    samples = float(layer.samples[units].min())
+    period = layer.liveness.period
+    numbers = [
+        Evidence(name="dead share of the layer", value=round(float(layer.dead.mean()), 6)),
+        Evidence(name="first death", value=int(died.min()), unit="step"),
+        Evidence(name="median death", value=float(np.median(died)), unit="step"),
+        Evidence(name="last death", value=int(died.max()), unit="step"),
+        Evidence(name="deaths at the worst step", value=most, unit="units"),
+        Evidence(name="worst step", value=step, unit="step"),
+        Evidence(name="fewest silent samples", value=samples, unit="samples"),
+        Evidence(name="firing rate below (95 %)", value=rate_bound(samples)),
+    ]
+    if period > 1:
+        numbers.append(Evidence(name="the step of death is known to within", value=period, unit="steps"))
+    return tuple(numbers)
