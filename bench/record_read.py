@@ -93,15 +93,13 @@ def main() -> None:
         size = sum(file.stat().st_size for file in path.iterdir()) / 2**20
         runs, command = [], [sys.executable, "-c", READ, str(path)]
         for _ in range(3):
-            done = subprocess.run(
-                [sys.executable, "-c", READ, str(path)], capture_output=True, text=True, check=True
-            )
+            done = subprocess.run(command, capture_output=True, text=True, check=True)
             runs.append(json.loads(done.stdout))
     one = runs[0]
     assert one["units"] == LAYERS * UNITS
     assert one["steps"] == STEPS
     assert one["unseen"] == 0
-    seconds = sorted(run["seconds"] for run in runs)
+    least, median, most = sorted(run["seconds"] for run in runs)
     peak = max(run["peak"] for run in runs)
     RESULT.parent.mkdir(exist_ok=True)
     RESULT.write_text(
@@ -116,7 +114,7 @@ numpy {np.__version__}, {platform.system()}, {os.cpu_count()} cores (shared with
 | units (liveness and {one["readings"]} readings) | {one["units"]:,} | 1,000,000 |
 | steps (loss, lr; flow and norms on every 100th) | {one["steps"]:,} | 100,000 |
 | size of the record | {size:.0f} MiB | |
-| seconds to read it, median of 3 (least, most) | {seconds[1]:.2f} ({seconds[0]:.2f}, {seconds[2]:.2f}) | < 10 |
+| seconds to read it, median of 3 (least, most) | {median:.2f} ({least:.2f}, {most:.2f}) | < 10 |
 | peak memory of the reading process | {peak:.0f} MiB | < 1024 |
 | seconds to write it | {written:.1f} | |
 """

@@ -71,7 +71,9 @@ def run(script: Path, fixed: bool, folder: Path) -> Outcome:
     record = folder / f"{script.stem}{'-fixed' if fixed else ''}.rec"
     command = [sys.executable, "-m", "defib", "run", "-q", "-o", str(record), str(script)]
     start = time.monotonic()
-    done = subprocess.run([*command, *(["--fixed"] if fixed else [])], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [*command, *(["--fixed"] if fixed else [])], capture_output=True, text=True, check=False
+    )
     seconds = time.monotonic() - start
     last = done.stdout.strip().splitlines()[-1:] or [""]
     judged = subprocess.run(

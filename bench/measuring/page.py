@@ -102,8 +102,8 @@ def _interleaved(results: "list[Result]") -> str:
         "## Watched step over bare step, interleaved\n\n"
         "The same network in the same process, blocks of steps with and without defib by turns, each\n"
         "against the bare block of its round: median over the rounds and its 95 % bootstrap interval.\n"
-        "*Control* is bare against bare. A median does not see what happens in few blocks: for the default on the large\n"
-        "networks, where most blocks have no reading, the table above counts.\n\n"
+        "*Control* is bare against bare. A median does not see what happens in few blocks: for the default\n"
+        "on the large networks, where most blocks have no reading, the table above counts.\n\n"
         + _table(["network", "variant", "CPU", "wall"], rows)
     )
 

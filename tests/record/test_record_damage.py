@@ -72,7 +72,7 @@ def mutant(tmp_path, whole, data):
 def test_a_record_truncated_at_any_length_is_one_clear_line_or_what_is_left(tmp_path, whole):
     path, truth = whole
     data = (path / DB).read_bytes()
-    lengths = [*range(0, 101), *range(101, len(data), max(1, len(data) // 300)), len(data) - 1]
+    lengths = [*range(0, 101), *range(101, len(data), max(1, len(data) // 150)), len(data) - 1]
     readable = 0
     for length in lengths:
         run = try_to_read(mutant(tmp_path, path, data[:length]))
@@ -88,7 +88,7 @@ def test_a_flipped_bit_never_becomes_a_number(tmp_path, whole):
     data = (path / DB).read_bytes()
     rng = random.Random(0)
     told = silent = 0
-    for _ in range(300):
+    for _ in range(200):
         spot = rng.randrange(len(data))
         changed = bytearray(data)
         changed[spot] ^= 1 << rng.randrange(8)
@@ -100,13 +100,13 @@ def test_a_flipped_bit_never_becomes_a_number(tmp_path, whole):
             assert facts_of(run) == truth, "data was lost and nothing says so"
         if run is not None:
             assert_nothing_made_up(run, truth)
-    assert told > 150, f"only {told} flips were noticed, {silent} hit unused bytes"
+    assert told > 100, f"only {told} flips were noticed, {silent} hit unused bytes"
 
 
 def test_a_bit_flipped_in_the_first_page_never_brings_a_traceback(tmp_path, whole):
     path, truth = whole
     data = (path / DB).read_bytes()
-    for spot in range(0, 4096, 23):
+    for spot in range(0, 4096, 41):
         changed = bytearray(data)
         changed[spot] ^= 1 << spot % 8
         run = try_to_read(mutant(tmp_path, path, bytes(changed)))
@@ -243,6 +243,21 @@ def test_every_schema_version_has_a_history():
     assert sorted(HISTORY) == list(range(1, SCHEMA_VERSION + 1))
 
 
+def test_a_reworded_comment_does_not_make_older_records_unreadable(tmp_path, whole):
+    path = tmp_path / "x.rec"
+    shutil.copytree(whole[0], path)
+    with sqlite3.connect(path / DB) as connection:
+        connection.execute("PRAGMA writable_schema=ON")
+        connection.execute("UPDATE sqlite_master SET sql = replace(sql, '-- from 1', '--   counted from 1')")
+    connection.close()
+    assert facts_of(read(path)) == whole[1]
+    with sqlite3.connect(path / DB) as connection:
+        connection.execute("ALTER TABLE event ADD COLUMN extra")
+    connection.close()
+    with pytest.raises(RecordDamaged):
+        read(path)
+
+
 def test_every_column_has_a_comment():
     for sql in TABLES.values():
         for line in sql.splitlines()[1:-1]:
@@ -330,7 +345,7 @@ def test_states_of_another_type_are_listed_and_not_raised(tmp_path, whole):
 
 AS_NOBODY = """
 import os, sys
-import defib.record.reader, encodings.ascii, encodings.idna, random, tempfile; tempfile.mkdtemp  # while it may
+import defib.record.reader, encodings.ascii, encodings.idna, random  # while it may
 os.setgid(65534); os.setuid(65534)
 from defib.record.reader import read
 from defib.core.errors import RecordError

@@ -1,5 +1,6 @@
 """A forked child writes nothing, disturbs nothing, and the parent goes on."""
 
+import ctypes
 import gc
 import multiprocessing
 import os
@@ -101,6 +102,22 @@ def test_what_waits_at_a_fork_is_written_though_nothing_follows(tmp_path):
         assert time.monotonic() < until
         time.sleep(0.05)
     writer.close("finished")
+
+
+def test_a_fork_that_python_does_not_know_of_leaves_the_child_inert(tmp_path):
+    writer = Writer.create(tmp_path / "x.rec")
+    fill(writer)
+    assert writer.flush()
+    child = ctypes.PyDLL(None).fork()
+    if child == 0:
+        began = time.monotonic()
+        writer.event(9, "from-the-child", {})
+        writer.close("child")
+        os._exit(0 if time.monotonic() - began < 0.5 else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    writer.close("finished")
+    run = read(tmp_path / "x.rec")
+    assert (run.facts["status"], len(run.events)) == ("finished", 1)
 
 
 def test_a_fork_with_nothing_open_costs_no_thread(tmp_path):

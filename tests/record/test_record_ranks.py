@@ -42,16 +42,16 @@ def test_windows_that_differ_stay_apart_and_in_order_of_time(two):
     assert [r.first for r in merged(two).at(FC1, ACTIVATION)] == [0, 10]
 
 
-def test_two_readings_of_one_window_on_one_rank_stay_two(tmp_path):
+def test_a_window_that_has_grown_replaces_what_was_written_of_it(tmp_path):
     writer = Writer.create(tmp_path / "x.rec")
-    for _ in range(2):
-        writer.reading(FC1, ACTIVATION, 0, 9, tally_of([[1.0]]))
+    for last, entries in ((4, [[1.0]]), (9, [[1.0], [2.0]])):
+        writer.reading(FC1, ACTIVATION, 0, last, tally_of(entries))
+        assert writer.flush()
+    writer.reading(FC1, ACTIVATION, 10, 10, tally_of([[3.0]]))
     writer.close("finished")
     run = read(tmp_path / "x.rec")
-    assert len(run.readings) == 2
-    total = run.tally(FC1, ACTIVATION)
-    assert total is not None
-    assert total.samples == 2
+    assert [(r.first, r.last, r.tally.samples) for r in run.readings] == [(0, 9, 2), (10, 10, 1)]
+    assert run.unseen == ()
 
 
 def test_readings_of_another_width_are_not_merged_but_listed(two):

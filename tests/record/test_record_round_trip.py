@@ -11,7 +11,7 @@ from hypothesis.extra import numpy as arrays
 from record_samples import ACTIVATION, FC1, FC2, GRADIENT, alive, fill, record, tally_of
 
 from defib.core.finding import Overhead, Unseen
-from defib.core.run import Layer
+from defib.core.run import OBJECTIVE_COLUMNS, Layer
 from defib.core.site import Site
 from defib.core.tally import Tally
 from defib.record import codec
@@ -237,6 +237,22 @@ def test_norms_of_changing_parameters_are_missing_where_they_were_not_taken(tmp_
     assert norms is not None
     assert norms.parameters == ("a", "b", "c")
     assert same(norms.weight.tolist(), [[1.0, 1.0, np.nan], [np.nan, 2.0, 2.0]])
+
+
+def test_what_the_loss_compared_comes_back(tmp_path):
+    writer = Writer.create(tmp_path / "x.rec")
+    rows = np.arange(2 * len(OBJECTIVE_COLUMNS), dtype=float).reshape(2, -1)
+    rows[1, 3] = np.nan
+    facts = {"operation": "NllLossBackward0", "output_layer": "fc2", "input_layer": "fc1"}
+    for step, row in zip((5, 9), rows, strict=True):
+        writer.objective(step, facts, row)
+    writer.close("finished")
+    objective = read(tmp_path / "x.rec").objective
+    assert objective is not None
+    assert (objective.operation, objective.output_layer, objective.input_layer) == tuple(facts.values())
+    assert objective.steps.tolist() == [5, 9]
+    assert same([c.tolist() for c in objective.columns.values()], rows.T.tolist())
+    assert tuple(objective.columns) == OBJECTIVE_COLUMNS
 
 
 def test_an_entry_that_cannot_be_encoded_does_not_cost_the_others(tmp_path):

@@ -75,7 +75,7 @@ class Clock:
         for position, parameter in enumerate(own):
             owner = names.owner(parameter)
             self.names[id(parameter)] = owner.name if owner else f"parameter[{position}]"
-            if owner is not None:
+            if owner is not None and not parameter.is_meta:
                 by_layer.setdefault(owner.path, {})[owner.field] = parameter
                 owners[owner.path] = owner
         self.paths = frozenset(by_layer)

@@ -73,7 +73,7 @@ def exec_script(options: LaunchOptions) -> NoReturn:
         OutputError: If no record can be made at the place asked for.
         EnvironmentProblem: If this python ignores its environment (-I, -E or -S), or cannot
             start another.
-    """
+    """  # noqa: DOC502 - the check of the place raises it
     if sys.flags.ignore_environment or sys.flags.no_site:
         raise EnvironmentProblem("python was started with -I, -E or -S: run defib without them")
     launched = _launched(options)
@@ -149,7 +149,9 @@ def _cluster(letters: str) -> tuple[str, str]:
 def _check_place(output: Path, force: bool) -> None:
     """Refuse before the script starts if a record cannot be made there; leaves nothing behind."""
     if os.path.lexists(output) and not force:
-        raise OutputError(f"{output} exists already: choose another place with -o, or replace a record with -f")
+        raise OutputError(f"{output} exists already: name another place with -o, or replace a record with -f")
+    if os.path.lexists(output) and (output.is_symlink() or not (output / "meta.json").is_file()):
+        raise OutputError(f"{output} is not a record, it is left alone: name another place with -o")
     trial = output.with_name(f"{output.name}.{os.getpid()}.try")
     try:
         made = [p for p in (output.parent, *output.parent.parents) if not p.exists()]
@@ -159,4 +161,4 @@ def _check_place(output: Path, force: bool) -> None:
             parent.rmdir()
     except OSError as error:
         reason = error.strerror or str(error)
-        raise OutputError(f"cannot make a record at {output}: {reason}; choose another place with -o") from None
+        raise OutputError(f"cannot make a record at {output}: {reason}; name another place with -o") from None

@@ -2,6 +2,7 @@
 
 import gc
 import sys
+import weakref
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
@@ -51,7 +52,7 @@ class Names:
     """
 
     def __init__(self, roots: Iterable[nn.Module] = ()) -> None:
-        self._owners: dict[int, Owner] = {}
+        self._owners: dict[int, tuple[weakref.ref[torch.Tensor], Owner]] = {}
         self._layers: dict[str, Layer] = {}
         self._searches = 0
         for name, root in _named_roots(list(roots)):
@@ -59,15 +60,16 @@ class Names:
 
     def owner(self, parameter: torch.Tensor) -> Owner | None:
         """Where a parameter lives; None if no known module has it."""
-        return self._owners.get(id(parameter))
+        found = self._owners.get(id(parameter))
+        return found[1] if found is not None and found[0]() is parameter else None
 
     def knows(self, parameters: Iterable[torch.Tensor]) -> bool:
         """Whether every one of these parameters has a name."""
-        return all(id(p) in self._owners for p in parameters)
+        return all(self.owner(p) is not None for p in parameters)
 
     def search(self, parameters: Iterable[torch.Tensor]) -> None:
         """Look among all live modules for the owners of these parameters; five times a run at most."""
-        wanted = {id(p) for p in parameters} - self._owners.keys()
+        wanted = {id(p) for p in parameters if self.owner(p) is None}
         if not wanted or self._searches >= 5:
             return
         self._searches += 1
@@ -101,7 +103,8 @@ class Names:
                     units=_units(module, own),
                     transposed=_transposed(module),
                 )
-                self._owners.setdefault(id(parameter), owner)
+                if self.owner(parameter) is None:
+                    self._owners[id(parameter)] = (weakref.ref(parameter), owner)
             self._layers[path] = Layer(
                 path=path,
                 kind=_kind(module),

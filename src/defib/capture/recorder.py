@@ -278,7 +278,9 @@ class Recorder:
 
 def _dense(parameter: torch.Tensor) -> bool:
     gradient = parameter.grad
-    return gradient is not None and gradient.layout is torch.strided and gradient.is_floating_point()
+    if gradient is None or gradient.is_meta:
+        return False
+    return gradient.layout is torch.strided and gradient.is_floating_point()
 
 
 def _owned(site: Site, clock: Clock, sites: frozenset[Site]) -> bool:

@@ -79,6 +79,9 @@ def start(
         sink: Takes what is seen.
         budget: Share of the run's time that may be spent (0.01 for 1 %).
         every: Read every N-th step whatever it costs; None to let the budget decide.
+
+    Returns:
+        The watch under way.
     """
     roots = [] if model is None else [model] if isinstance(model, nn.Module) else list(model)
     sink.facts({"torch": torch.__version__, "python": python_version(), "defib": version("defib")})

@@ -11,7 +11,7 @@ off and training goes on.
 """
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -77,7 +77,7 @@ def release(watch: Watch) -> None:
 
 def _after_fork_in_child() -> None:
     """A forked worker is not the run: it watches nothing."""
-    for watch in list(_watches):
+    for watch in _watches.copy():
         release(watch)
 
 
@@ -86,10 +86,12 @@ os.register_at_fork(after_in_child=_after_fork_in_child)
 
 def backward(*args: Any, **kwargs: Any) -> None:
     """``torch.autograd.backward``, with a look at the graph before and after."""
-    if torch.compiler.is_compiling() or _compiled_autograd():
+    if torch.compiler.is_compiling() or _traced():
         return _original_backward(*args, **kwargs)
     tensors = args[0] if args else kwargs.get("tensors", ())
-    tensors = (tensors,) if isinstance(tensors, torch.Tensor) else tuple(tensors)
+    if isinstance(tensors, Iterator):  # it can be read only once, and torch will want to
+        tensors = tuple(tensors)
+        args, kwargs = ((tensors, *args[1:]), kwargs) if args else ((), {**kwargs, "tensors": tensors})
     readings = [(watch, _begin(watch, tensors)) for watch in tuple(_watches)]
     try:
         _original_backward(*args, **kwargs)
@@ -106,14 +108,20 @@ def backward(*args: Any, **kwargs: Any) -> None:
     return None
 
 
-def _compiled_autograd() -> bool:
-    """Whether torch's compiled autograd is on: it traces the graph, so the graph is left alone."""
-    return bool(getattr(torch._C._dynamo.compiled_autograd, "is_enabled", lambda: False)())
+def _traced() -> bool:
+    """Whether operations do not simply run (make_fx, fake tensors, flop counters, compiled autograd).
+
+    What we did would be traced or counted along with what the user does.
+    """
+    compiled = getattr(torch._C._dynamo.compiled_autograd, "is_enabled", lambda: False)
+    return torch._C._len_torch_dispatch_stack() > 0 or bool(compiled())
 
 
-def _begin(watch: Watch, tensors: tuple[torch.Tensor, ...]) -> Reading | None:
+def _begin(watch: Watch, tensors: Any) -> Reading | None:
     try:
-        return watch.recorder.backward_begins(tensors)
+        given = (tensors,) if isinstance(tensors, torch.Tensor) else tensors
+        plain = tuple(t for t in given if isinstance(t, torch.Tensor) and not t.is_meta)
+        return watch.recorder.backward_begins(plain)
     except Exception as error:  # noqa: BLE001
         watch.failed(error)
         return None
@@ -132,7 +140,7 @@ def _uses_closure(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
 
 
 def _step_begins(optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
-    if torch.compiler.is_compiling():
+    if torch.compiler.is_compiling() or _traced():
         return
     for watch in tuple(_watches):
         try:
@@ -142,7 +150,7 @@ def _step_begins(optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> No
 
 
 def _step_ended(optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
-    if torch.compiler.is_compiling():
+    if torch.compiler.is_compiling() or _traced():
         return
     for watch in tuple(_watches):
         try:

@@ -151,11 +151,13 @@ class Vitals:
         if gradients:
             for i in self._by_row:
                 gradient = gradients[i]
-                unread = gradient is None or gradient.is_sparse
-                columns = self.targets[i].units if self.targets[i].transposed else None
-                gradients[i] = None if unread else row_liveness(_local(gradient.detach()), columns)
+                if gradient is not None:
+                    columns = self.targets[i].units if self.targets[i].transposed else None
+                    dense = not gradient.is_sparse
+                    gradients[i] = row_liveness(_local(gradient.detach()), columns) if dense else None
             try:
-                self._rows.append(torch.cat(gradients))  # type: ignore[arg-type]
+                row = torch.cat(gradients)  # type: ignore[arg-type]
+                self._rows.append(row.detach() if row.requires_grad else row)
             except (TypeError, RuntimeError):  # a gradient is missing, sharded, or carries a graph
                 self._rows.append(self._patched(gradients))
         self.step += 1

@@ -66,6 +66,9 @@ class Tally:
     def merge(self, other: Self) -> Self:
         """The tally of both samples together.
 
+        Returns:
+            A new tally of the same number of units.
+
         Raises:
             ValueError: If the two do not have the same number of units.
         """

@@ -78,7 +78,8 @@ def _by_cause(run: RunView, found: Sequence[Finding], rules: Sequence[type[Rule]
     """The findings in order, each consequence nested in the finding that explains it.
 
     Of several explanations the first in order counts. Two findings never explain
-    each other: an explanation that would close a circle is passed over.
+    each other: of two that could, the first in order is the root, and an explanation
+    that would close a longer circle is passed over.
 
     Returns:
         The findings that nothing explains, each with its consequences inside.
@@ -89,12 +90,19 @@ def _by_cause(run: RunView, found: Sequence[Finding], rules: Sequence[type[Rule]
     parent: dict[int, int] = {}
     for effect, finding in enumerate(ordered):
         for cause, explaining in enumerate(ordered):
-            links = by_slug[explaining.rule].consequences if explaining.rule in by_slug else ()
-            circle = effect == cause or effect in _line(cause, parent)
-            if not circle and any(_explains(link, explaining, finding, wires) for link in links):
+            if effect == cause or effect in _line(cause, parent):
+                continue
+            mutual = cause > effect and _leads(finding, explaining, by_slug, wires)
+            if not mutual and _leads(explaining, finding, by_slug, wires):
                 parent[effect] = cause
                 break
     return tuple(_nested(i, ordered, parent) for i in range(len(ordered)) if i not in parent)
+
+
+def _leads(cause: Finding, effect: Finding, by_slug: dict[str, type[Rule]], wires: Wires) -> bool:
+    """Whether any declared arrow leads from one finding to the other."""
+    links = by_slug[cause.rule].consequences if cause.rule in by_slug else ()
+    return any(_explains(link, cause, effect, wires) for link in links)
 
 
 def _line(start: int, parent: dict[int, int]) -> set[int]:
@@ -149,6 +157,8 @@ def _explains(link: Consequence, cause: Finding, effect: Finding, wires: Wires) 
     if link.rule != effect.rule or cause.severity.rank > effect.severity.rank:
         return False
     if (link.when and cause.cause not in link.when) or (link.causes and effect.cause not in link.causes):
+        return False
+    if link.harmful and cause.severity is Severity.INFO:
         return False
     if cause.units_total and len(cause.units) < link.share * cause.units_total:
         return False

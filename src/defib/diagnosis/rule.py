@@ -67,6 +67,7 @@ class Consequence:
         causes: Causes of the explained finding; empty for any.
         place: Where the explained finding stands.
         share: Least share of the layer's units that the explaining finding names.
+        harmful: Only an explaining finding that is a warning or worse counts.
         delay: Fewest steps from the explaining to the explained finding; -1 lets it come before.
         within: Most steps from the explaining to the explained finding; None for any number.
     """
@@ -77,6 +78,7 @@ class Consequence:
     causes: tuple[Cause, ...] = ()
     place: Place = Place.ANYWHERE
     share: float = 0.0
+    harmful: bool = False
     delay: int = 0
     within: int | None = None
 

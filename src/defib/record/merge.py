@@ -14,15 +14,12 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from defib.core.finding import Overhead, Unseen
-from defib.core.run import Event, Liveness, Norms, Optimizer, Reading, RunView, Series, Wiring
+from defib.core.run import Event, Liveness, Optimizer, Reading, RunView, Series, Wiring
 from defib.core.site import Signal, Site
+from defib.record import grid
 from defib.record.part import Part
-
-MOST_VALUES = 1 << 25
-"""Largest matrix of steps by parameters, or steps by sites; beyond it steps are left out evenly."""
 
 T = TypeVar("T")
 
@@ -43,7 +40,7 @@ def merged(path: Path, parts: Sequence[Part]) -> RunView:
     parts = [part for part in parts if not part.error]
     unseen += [entry for part in parts for entry in part.unseen]
     events = _events(parts)
-    flow_steps, flow = _flow(parts, unseen)
+    flow_steps, flow = grid.flow(parts, unseen)
     facts = _facts(path, parts)
     unseen += _told(facts.pop("unseen", None), events)
     refused = sum(part.facts.get("record_refused") or 0 for part in parts)
@@ -56,7 +53,7 @@ def merged(path: Path, parts: Sequence[Part]) -> RunView:
         readings=_readings(parts, unseen),
         liveness=_liveness(parts),
         optimizers=_optimizers(parts),
-        norms=_norms(parts, unseen),
+        norms=grid.norms(parts, unseen),
         flow_steps=flow_steps,
         flow=flow,
         events=events,
@@ -157,7 +154,6 @@ def _readings(parts: Sequence[Part], unseen: list[Unseen]) -> tuple[Reading, ...
                 unseen.append(Unseen(what=str(reading.site), why=why))
                 continue
             same = found.setdefault((*spot, reading.first, reading.last), [])
-            # Of one rank, two readings of one window stay two; of several they are one.
             if index and same:
                 tally = same[0].tally.merge(reading.tally)
                 same[0] = Reading(
@@ -265,84 +261,6 @@ def _lowest(ranks: Sequence[Series]) -> Series:
         return ranks[0] if ranks else Series.empty()
     steps, index = np.unique(np.concatenate([one.steps for one in ranks]), return_index=True)
     return Series(steps=steps, values=np.concatenate([one.values for one in ranks])[index])
-
-
-def _thinned(steps: NDArray[np.int64], width: int, what: str, unseen: list[Unseen]) -> NDArray[np.int64]:
-    """Evenly fewer steps if a matrix of that width would be too large."""
-    every = -(-len(steps) * max(1, width) // MOST_VALUES)
-    if every <= 1:
-        return steps
-    unseen.append(Unseen(what="run", why=f"of {what}, only every {every}th sampled step was read back"))
-    return steps[::every]
-
-
-def _norms(parts: Sequence[Part], unseen: list[Unseen]) -> Norms | None:
-    blocks = [block for part in parts for block in part.norms]
-    if not blocks:
-        return None
-    names = tuple(dict.fromkeys(name for block in blocks for name in block.parameters))
-    steps = np.unique(np.concatenate([block.steps for block in blocks]))
-    steps = _thinned(steps, 4 * len(names), "norms", unseen)
-    column = {name: index for index, name in enumerate(names)}
-    values = np.full((4, len(steps), len(names)), np.nan)
-    for block in reversed(blocks):  # the lowest rank is written last and stays
-        keep, at = _kept(block.steps, steps)
-        if block.parameters and keep.any():
-            columns = [column[name] for name in block.parameters]
-            values[:, at[:, None], columns] = block.values[keep].transpose(1, 0, 2)
-    gradient, weight, update, swallowed = values
-    return Norms(
-        parameters=names, steps=steps, gradient=gradient, weight=weight, update=update, swallowed=swallowed
-    )
-
-
-def _kept(some: NDArray[np.int64], steps: NDArray[np.int64]) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:
-    """Which of ``some`` are in ``steps`` (sorted), and where those are."""
-    at = np.searchsorted(steps, some)
-    keep = steps[np.minimum(at, len(steps) - 1)] == some if len(steps) else np.zeros(len(some), bool)
-    return keep, at[keep]
-
-
-def _flow(
-    parts: Sequence[Part], unseen: list[Unseen]
-) -> tuple[NDArray[np.int64], dict[tuple[Site, Signal], NDArray[np.float64]]]:
-    """RMS over the entries of all ranks: the root of the mean of their squares, shape (R,) for each site."""
-    seen = [part for part in parts if part.flow is not None]
-    if not seen:
-        return np.zeros(0, np.int64), {}
-    spots = _first_of_each((part.spots.values() for part in seen), lambda spot: spot)
-    steps = np.unique(np.concatenate([part.flow.step for part in seen if part.flow is not None]))
-    steps = _thinned(steps, len(spots), "flow", unseen)
-    row = {spot: index for index, spot in enumerate(spots)}
-    matrices = [_matrix(part, row, steps) for part in seen]
-    whole = matrices[0] if len(matrices) == 1 else _root_mean_square(np.stack(matrices))
-    return steps, {spot: whole[index] for spot, index in row.items() if not np.isnan(whole[index]).all()}
-
-
-def _matrix(part: Part, row: dict[tuple[Site, Signal], int], steps: NDArray[np.int64]) -> NDArray[np.float64]:
-    matrix = np.full((len(row), len(steps)), np.nan)
-    if part.flow is None:
-        return matrix
-    keep, at = _kept(part.flow.step, steps)
-    places, values = part.flow.place[keep], part.flow.value[keep]
-    numbers = np.array(sorted(part.spots), dtype=np.int64)
-    rows = np.array([row[part.spots[number]] for number in sorted(part.spots)], dtype=np.int64)
-    known, where = _kept(places, numbers)
-    matrix[rows[where], at[known]] = values[known]
-    return matrix
-
-
-def _root_mean_square(stack: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Over the first axis, without overflow; NaN is missing."""
-    seen = ~np.isnan(stack)
-    count = seen.sum(axis=0)
-    values = np.where(seen, stack, 0.0)
-    largest = values.max(axis=0)
-    with np.errstate(invalid="ignore", divide="ignore", over="ignore", under="ignore"):
-        scaled = np.where(largest > 0, values / largest, 0.0)
-        root = largest * np.sqrt((scaled**2).sum(axis=0) / count)
-    root = np.where(np.isinf(largest), largest, root)
-    return np.where(count > 0, root, np.nan)
 
 
 def _events(parts: Sequence[Part]) -> tuple[Event, ...]:

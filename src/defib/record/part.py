@@ -199,7 +199,7 @@ def _chunk(row: Row, chunks: dict[tuple[str, Any], list[Any]], rank: Rank, budge
     if kind == "norms" and width != 4 * len(rank.states["parameters"][key]):
         raise AlteredError("norms of another number of parameters")
     if kind == "objective" and width != len(OBJECTIVE_COLUMNS):
-        raise Altered("another number of columns")
+        raise AlteredError("another number of columns")
     if rows < 0 or width < 0:
         raise AlteredError("a negative size")
     size = rows * (_ENTRY.get(kind) or 8 + 4 * width)

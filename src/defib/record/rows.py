@@ -16,7 +16,7 @@ from defib.core.errors import NotARecord, RecordDamaged, RecordError, RecordTooN
 from defib.record.codec import AlteredError, inflate, loads, seal
 from defib.record.disk import shown
 from defib.record.meta import read_meta
-from defib.record.schema import APPLICATION_ID, COLUMNS, RANK_FILE, SCHEMA_VERSION, TABLES
+from defib.record.schema import APPLICATION_ID, COLUMNS, RANK_FILE, SCHEMA_VERSION, TABLES, columns_of
 
 _MAGIC = b"SQLite format 3\0"
 
@@ -208,9 +208,10 @@ def _checked(connection: sqlite3.Connection) -> sqlite3.Connection:
     connection.execute("PRAGMA query_only=ON")
     # Of a file that is shorter than its head says, what is there is still read.
     connection.execute("PRAGMA writable_schema=ON")
-    found = dict(connection.execute("SELECT name, sql FROM sqlite_master WHERE type='table'"))
+    wanted = "SELECT name, sql FROM sqlite_master WHERE type='table' AND typeof(sql)='text'"
+    found = dict(connection.execute(wanted))
     for table, sql in TABLES.items():
-        if found.get(table.encode()) != sql.encode():
+        if columns_of(found.get(table.encode(), b"").decode("utf-8", "replace")) != columns_of(sql):
             raise sqlite3.DatabaseError(f"table {table} is missing or another")
     connection.execute("BEGIN")  # one state of the file for all that follows, even while it is written
     return connection

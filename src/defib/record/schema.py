@@ -58,7 +58,7 @@ TABLES: dict[str, str] = {
   crc INTEGER NOT NULL    -- checksum of the table's name and the columns above
 )""",
     "reading": """CREATE TABLE reading (
-  id INTEGER PRIMARY KEY, -- from 1, without gaps
+  id INTEGER PRIMARY KEY, -- from 1, without gaps; one row for each place and first, replaced as it grows
   place INTEGER NOT NULL, -- place.id
   first INTEGER NOT NULL, -- first sampled step of the window
   last INTEGER NOT NULL,  -- last sampled step of the window
@@ -70,7 +70,7 @@ TABLES: dict[str, str] = {
 )""",
     "series": """CREATE TABLE series (
   id INTEGER PRIMARY KEY, -- from 1, without gaps; the newest chunk of a series is replaced until it is full
-  kind TEXT NOT NULL,     -- stream: step, float32; flow: step, place int32, RMS float64; norms, objective: step, float32
+  kind TEXT NOT NULL,     -- stream, norms, objective: step, float32; flow: step, place int32, RMS float64
   key BLOB NOT NULL,      -- JSON: stream [optimizer, name]; flow, objective null; norms key of 'parameters'
   rows INTEGER NOT NULL,  -- entries in this chunk
   width INTEGER NOT NULL, -- numbers an entry: 1, 4 P for norms, OBJECTIVE_COLUMNS for objective
@@ -92,6 +92,11 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     table: tuple(line.split()[0] for line in sql.splitlines()[1:-1]) for table, sql in TABLES.items()
 }
 """Column names of each table, the checksum last."""
+
+
+def columns_of(sql: str) -> str:
+    """A table's definition without comments and spacing: those may be improved, the columns may not."""
+    return "".join(re.sub(r"--.*", "", sql).split())
 
 
 def rank_file(rank: int) -> str:

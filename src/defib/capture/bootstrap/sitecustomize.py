@@ -22,7 +22,11 @@ class _UntilTorch:
         self._begin = begin
 
     def find_spec(self, fullname, path=None, target=None):
-        """The real finders' answer; for torch, with a loader that tells us when it is done."""
+        """What python calls for every import.
+
+        Returns:
+            The real finders' answer for torch, with a loader that tells us when it is done.
+        """
         if fullname != "torch":
             return None
         finders = [f.find_spec for f in sys.meta_path if f is not self and hasattr(f, "find_spec")]
@@ -70,14 +74,18 @@ class _Launch:
             _keep_interrupt()
 
     def _guarded(self, verb, *arguments):
-        """Calls a function of defib.api; its imports never find the script's neighbours first."""
+        """Calls a function of defib.api; its imports never find the script's neighbours first.
+
+        Returns:
+            What that returned; None if it failed.
+        """
         beside = sys.path[:]
         try:
             sys.path[:0] = self._library
             from defib import api
 
             return getattr(api, verb)(*arguments)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - the script goes on whatever happens to us
             self._failed = True
             _complain(error)
             return None
@@ -91,7 +99,7 @@ def _complain(error):
     kind = "" if type(error).__module__.startswith("defib.") else f"{type(error).__name__}: "
     try:
         print(f"defib: not watching: {kind}{error}", file=sys.stderr)
-    except Exception:  # a closed stderr
+    except Exception:  # noqa: BLE001 - a closed stderr
         return
 
 
@@ -136,7 +144,7 @@ def _import_the_real_one():
     sys.modules is as it would have been without us.
     """
     del sys.modules["sitecustomize"]
-    import sitecustomize  # noqa: F401, PLW0406
+    import sitecustomize  # noqa: F401
 
 
 _hand_over()

@@ -113,23 +113,23 @@ class DeadUnit(Rule):
             rule="dead-unit",
             causes=(Cause.DEAD_INPUT,),
             place=Place.DOWNSTREAM,
-            share=1.0,
+            share=0.5,
+            delay=-1,
             why="a layer whose inputs are all dead sees a constant",
         ),
         Consequence(
             rule="dead-unit",
-            when=(Cause.DIED_AT_STEP,),
-            causes=(Cause.DIED_AT_STEP,),
-            place=Place.DOWNSTREAM,
-            share=0.5,
-            within=20,
-            why="units below the killed half of a layer lose most of their input",
+            harmful=True,
+            delay=-1,
+            why="what silences most of one layer (an initialisation, an update) silences others too, "
+            "and starves those above it: one cause, one finding",
         ),
         Consequence(
             rule="vanishing-gradient",
             place=Place.UPSTREAM,
-            share=1.0,
-            why="a dead layer passes a gradient of exactly zero to the layers that feed it",
+            harmful=True,
+            delay=-1,
+            why="dead units pass a gradient of exactly zero to the layers that feed them",
         ),
     )
 
@@ -146,6 +146,9 @@ class DeadUnit(Rule):
             for cause, units in _by_cause(layer, complete):
                 if units.any():
                     severity = self._severity(run, wires, layer, state)
+                    minor = 2 * units.sum() < layer.dead.sum()
+                    if cause is Cause.DEAD_INPUT or minor:
+                        severity = Severity.INFO  # the harm is that of the other cause
                     yield _finding(self, run, layer, cause, units, severity, state)
 
     def _severity(self, run: RunView, wires: Wires, layer: Deaths, state: Learning) -> Severity:
@@ -286,8 +289,6 @@ def _finding(
 ) -> Finding:
     """The finding for one cause in one layer."""
     died = layer.died[units]
-    if cause is Cause.DEAD_INPUT:
-        severity = Severity.INFO if severity is not Severity.ERROR or not layer.complete else severity
     confirmed = bool(layer.confirmed[units].all())
     exact = Confidence.EXACT if layer.liveness.period <= 1 else Confidence.MEASURED
     total = len(layer.dead)
