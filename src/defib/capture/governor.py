@@ -18,6 +18,11 @@ class Governor:
     Args:
         budget: Share of the run's time that defib may take (0.01 for 1 %).
         every: Read on every N-th step, whatever it costs; None to let the budget decide.
+
+    Attributes:
+        spent: Seconds that defib took so far.
+        readings: Steps read so far.
+        period: Steps between the last two of them; 0 before.
     """
 
     def __init__(self, budget: float, every: int | None = None) -> None:
@@ -29,6 +34,8 @@ class Governor:
         self._cost = 0.0
         self._next_early = 0
         self._boosts = 0
+        self._last_due = 0
+        self.period = 0
 
     def step(self, seconds: float, cost: float) -> None:
         """A step took ``seconds``; the every-step part of defib cost ``cost`` of them.
@@ -58,6 +65,12 @@ class Governor:
 
     def due(self, step: int) -> bool:
         """Whether step ``step`` should be read."""
+        due = self._due(step)
+        if due:
+            self.period, self._last_due = step - self._last_due, step
+        return due
+
+    def _due(self, step: int) -> bool:
         if self.every is not None:
             return step % self.every == 0
         if self.readings < FIRST_READINGS:

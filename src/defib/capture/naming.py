@@ -4,7 +4,7 @@ import gc
 import sys
 import weakref
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import nn
@@ -54,6 +54,8 @@ class Names:
     def __init__(self, roots: Iterable[nn.Module] = ()) -> None:
         self._owners: dict[int, tuple[weakref.ref[torch.Tensor], Owner]] = {}
         self._layers: dict[str, Layer] = {}
+        self._parameters: dict[str, list[weakref.ref[torch.Tensor]]] = {}
+        self._unborn: list[tuple[str, weakref.ref[nn.Module]]] = []
         self._searches = 0
         for name, root in _named_roots(list(roots)):
             self._add(name, root)
@@ -76,11 +78,27 @@ class Names:
         for name, root in _named_roots(list(_live_roots(wanted))):
             self._add(name, root)
 
+    def complete(self) -> None:
+        """Take in lazy modules that have got their parameters by now."""
+        unborn, self._unborn = self._unborn, []
+        for prefix, ref in unborn:
+            root = ref()
+            if root is not None:
+                known, self._layers = self._layers, {}
+                self._add(prefix, root)
+                self._layers |= {path: layer for path, layer in known.items() if path not in self._layers}
+
     def layers(self) -> tuple[Layer, ...]:
-        """Every module that owns parameters, in the models' own order."""
-        return tuple(self._layers.values())
+        """Every module that owns parameters, in the models' own order, frozen or not as it is now."""
+        return tuple(replace(x, frozen=self._frozen(x)) for x in self._layers.values())
+
+    def _frozen(self, layer: Layer) -> bool:
+        alive = [p for ref in self._parameters[layer.path] if (p := ref()) is not None]
+        return not any(p.requires_grad for p in alive) if alive else layer.frozen
 
     def _add(self, prefix: str, root: nn.Module) -> None:
+        if any(isinstance(p, nn.parameter.UninitializedParameter) for p in root.parameters()):
+            self._unborn.append((prefix, weakref.ref(root)))
         parents = dict(root.named_modules(remove_duplicate=False))
         for raw, module in root.named_modules():
             own = {f: p for f, p in module._parameters.items() if isinstance(p, torch.Tensor)}
@@ -105,6 +123,7 @@ class Names:
                 )
                 if self.owner(parameter) is None:
                     self._owners[id(parameter)] = (weakref.ref(parameter), owner)
+            self._parameters[path] = [weakref.ref(p) for p in own.values()]
             self._layers[path] = Layer(
                 path=path,
                 kind=_kind(module),

@@ -152,6 +152,7 @@ class Summary:
                 "seconds": governor.spent,
                 "budget": self._budget,
                 "every": governor.every,
+                "period": governor.period,
                 "readings": governor.readings,
             },
             "samples": self._samples,
