@@ -53,7 +53,7 @@ def page(found: list[Killed]) -> str:
     return (
         "# Kills\n\n`bench/kills.py`: a training under `defib run` is ended by SIGKILL at a random moment\n"
         f"in its first {LONGEST:g} s; its record is compared with the log that the script writes with\n"
-        "`os.write` after every step. Lost is the time from the first missing step to the last one logged.\n\n"
+        "`os.write` after every step. Lost is the time from the first missing step to the last logged.\n\n"
         f"| | |\n|---|---|\n{table}\n{errors}"
     )
 

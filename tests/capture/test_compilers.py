@@ -81,6 +81,39 @@ def test_a_compiled_optimizer_step_is_not_broken(sink):
     assert same(run(False), run(True))
 
 
+def test_a_whole_training_step_that_is_compiled_breaks_where_it_did(sink):
+    def run(watch: bool):
+        torch._dynamo.reset()
+        counters.clear()
+        torch.manual_seed(0)
+        model = mlp()
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        session = watched(model, sink) if watch else None
+
+        def step(x):
+            optimizer.zero_grad()
+            loss = model(x).square().sum()
+            loss.backward()
+            optimizer.step()
+            return loss
+
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # dynamo's own
+            compiled = torch.compile(step, backend="aot_eager")
+            for _ in range(4):
+                compiled(torch.randn(5, 6))
+        counts = (counters["stats"]["unique_graphs"], dict(counters["graph_break"]))
+        if session is not None:
+            session.close()
+            assert session.faults == 0, sink.events
+        return weights(model), counts
+
+    bare, counts = run(False)
+    seen, watched_counts = run(True)
+    assert same(bare, seen)
+    assert watched_counts == counts
+
+
 def test_scripting_and_tracing_under_watch(sink):
     model = mlp()
     session = watched(model, sink)
@@ -186,6 +219,8 @@ def test_compiled_autograd_is_left_alone(sink):
         if session is not None:
             session.close()
             assert session.faults == 0, sink.events
+            assert not sink.windows, "its graph was walked while torch compiled it"
+            assert sink.lives[0, "0"][0]["steps"] == 2
         return weights(model)
 
     assert same(run(False), run(True))

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -121,6 +122,22 @@ def test_lazy_layers_beside_ordinary_ones_are_named(sink):
     assert [w.site.path for w in sink.wired if not w.output] == ["0", "2"]
 
 
+@pytest.mark.parametrize("every", [1, 1000])
+def test_the_loss_of_another_network_is_not_taken_for_ours(every, sink):
+    model, stranger = mlp(), mlp()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    theirs = torch.optim.SGD(stranger.parameters(), lr=0.1)
+    session = watched(model, sink, every=every)
+    losses = []
+    for _ in range(5):
+        train(stranger, theirs, 2)
+        losses += train(model, optimizer, 1)
+        train(stranger, theirs, 1)
+    session.close()
+    assert session.faults == 0
+    np.testing.assert_array_equal(sink.loss(), np.array(losses, np.float32))
+
+
 @pytest.mark.parametrize("model_given", [True, False])
 def test_only_the_chosen_optimizer_is_counted(model_given, sink):
     model = mlp()
@@ -181,16 +198,14 @@ def test_deterministic_mode(sink):
 
 
 def test_anomaly_mode(sink):
-    with torch.autograd.set_detect_anomaly(True, check_nan=False), pytest.warns(UserWarning, match="Anomaly") as caught:
-        import warnings
-
-        warnings.warn("Anomaly Detection has been enabled", stacklevel=1)  # torch says it only once a process
+    with warnings.catch_warnings(record=True) as caught, torch.autograd.set_detect_anomaly(True):
         model = mlp()
         session = watched(model, sink)
         train(model, torch.optim.Adam(model.parameters()), 3)
         session.close()
     assert session.faults == 0, sink.events
     assert not [w for w in caught if "defib" in str(w.filename)]
+    assert sink.windows
 
 
 def test_the_fast_path_of_a_transformer_in_eval_is_not_switched_off(sink):
@@ -203,8 +218,6 @@ def test_the_fast_path_of_a_transformer_in_eval_is_not_switched_off(sink):
         with torch.no_grad(), torch.profiler.profile() as profile:
             out = model(x, src_key_padding_mask=mask)
         return out, sorted({e.key for e in profile.key_averages() if e.key.startswith("aten::")})
-
-    import warnings
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -260,8 +273,6 @@ def test_a_raw_fork_watches_nothing_and_the_parent_goes_on(sink):
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     session = watched(model, sink)
     train(model, optimizer, 1)
-    import warnings
-
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # "multi-threaded, use of fork() may lead to deadlocks"
         child = os.fork()

@@ -29,7 +29,7 @@ next      lower the learning rate
 
 observed  2 of 3 layers; not: head (runs inside torch.compile)
           200 steps, readings on 14 of them, 448 samples
-overhead  0.81 % measured, 0.5 s in all (budget 1 %); at the end a reading every 16 steps
+overhead  0.81 % or 0.5 s measured (budget 1 %); lately a reading every 16 steps
 record    runs/a.rec
 next      defib diagnose runs/a.rec --json"""
 

@@ -98,7 +98,12 @@ def steps(path) -> int:
     return sum(optimizer.steps for optimizer in defib.open_run(path).view.optimizers)
 
 
-@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
+SLOW = pytest.mark.slow
+
+
+@pytest.mark.parametrize(
+    "method", ["fork", pytest.param("spawn", marks=SLOW), pytest.param("forkserver", marks=SLOW)]
+)
 def test_loader_workers_load_classes_of_the_script_itself(method, folder):
     bare, watched = both(Script(text=LOADER.replace("METHOD", method)), folder, "-q")
     assert watched == bare
@@ -106,7 +111,7 @@ def test_loader_workers_load_classes_of_the_script_itself(method, folder):
     assert steps(folder.parent / "watched.rec") == 4
 
 
-@pytest.mark.parametrize("method", ["fork", "spawn"])
+@pytest.mark.parametrize("method", ["fork", pytest.param("spawn", marks=SLOW)])
 def test_a_process_of_the_script_s_own_is_left_alone(method, folder):
     bare, watched = both(Script(text=PROCESS.replace("METHOD", method)), folder, "-q")
     assert watched == bare

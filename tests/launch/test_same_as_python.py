@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from launching import TRAIN, Script, both, environment
+from launching import TRAIN, Script, both, environment, run
 from scripts import FACES, PLAIN, TRAINING
 
 import defib
@@ -89,12 +89,12 @@ def test_the_installed_command_passes_no_option_on_that_was_not_given(folder):
     Script(text=FACES).write(folder)
     ours = os.path.join(os.path.dirname(sys.executable), "defib")
     interpreter = Path(ours).read_text().splitlines()[0].removeprefix("#!")
-    extra = environment({"PYTHONWARNINGS": "error"})
     bare, watched = (
-        subprocess.run([*words, "script.py"], cwd=folder, env=extra, capture_output=True, check=False)
+        run([*words, "script.py"], folder, {"PYTHONWARNINGS": "error"})
         for words in ([interpreter], [ours, "run", "-q"])
     )
-    assert (watched.returncode, watched.stdout, watched.stderr) == (0, bare.stdout, b"")
+    assert watched == bare
+    assert watched.code == 0
 
 
 def test_ctrl_c_at_the_terminal_reaches_the_script_alone(folder):

@@ -26,7 +26,7 @@ class Clock:
         self.vitals = Vitals(())
         self.paths: frozenset[str] = frozenset()
         self.names: dict[int, str] = {}
-        self.planned = -1
+        self.planned: tuple[int, ...] | None = None
         self.samples = 0
         self.batches = 0
         self._optimizer = weakref.ref(optimizer, lambda _: self.vitals.release())
@@ -65,6 +65,11 @@ class Clock:
             "parameters": [self.names.get(id(p), "") for p in self.parameters()],
         }
 
+    def shape(self, sites: frozenset[Site]) -> tuple[int, ...]:
+        """What a plan depends on; when it changes (a group added, a layer unfrozen) the plan is made anew."""
+        own = self.parameters()
+        return len(sites), len(own), sum(p.requires_grad for p in own)
+
     def plan(self, names: Names, sites: frozenset[Site]) -> None:
         """Choose what to read on every step: biases, and weight rows of sites without one."""
         feeding = {site.path for site in sites}
@@ -81,7 +86,7 @@ class Clock:
         self.paths = frozenset(by_layer)
         targets = [t for path, fields in by_layer.items() if (t := _target(owners[path], fields, path in feeding))]
         self.vitals.aim(tuple(targets))
-        self.planned = len(sites)
+        self.planned = self.shape(sites)
 
     def tick(self, optimizer: torch.optim.Optimizer, losses: list[float | torch.Tensor]) -> None:
         """One step: liveness, loss (of the backwards since the last step), learning rate, loss scale."""

@@ -213,9 +213,15 @@ def walk(roots: list[Node], names: Names) -> Walk:
         opaque=walker.opaque,
         loss_operations=_loss_operations(roots, walker),
         loss_node=next((n for n in reversed(nodes) if n.name() in LOSSES), None),
-        first=walker.producers[min(walker.producers)] if walker.producers else None,
+        first=_first(walker),
         last=walker.producers[max(walker.producers)] if walker.producers else None,
     )
+
+
+def _first(walker: _Walker) -> Producer | None:
+    """The producer computed first; a transposed or cast weight is still a weight, and takes no data."""
+    orders = [o for o, p in walker.producers.items() if p.node.name() not in _CASTS]
+    return walker.producers[min(orders)] if orders else None
 
 
 def collect(roots: list[Node]) -> list[Node]:

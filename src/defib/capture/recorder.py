@@ -82,6 +82,8 @@ class Recorder:
             self._losses.clear()
             self._stepped = []
         roots = [t.grad_fn for t in tensors if t.grad_fn is not None]
+        if self._armed:
+            self.names.complete()
         if not roots or (self._given and self._armed and not self._concerns(roots)):
             return None
         if not nested and len(tensors) == 1 and tensors[0].numel() == 1:
@@ -131,6 +133,8 @@ class Recorder:
         """An optimiser is about to step; with a closure its gradients are not there yet."""
         start = perf_counter()
         clock = self._clock(optimizer)
+        if clock is None and self._given and not self._chosen:
+            self._losses.clear()  # a stranger steps: what was kept was the loss of its network
         if clock is not None and not uses_closure:
             self._tick(clock, optimizer)
             if self._armed:
@@ -180,7 +184,7 @@ class Recorder:
         return clock
 
     def _tick(self, clock: Clock, optimizer: torch.optim.Optimizer) -> None:
-        if clock.planned < 0 or (self._armed and clock.planned != len(self.summary.sites)):
+        if clock.planned is None or (self._armed and clock.planned != clock.shape(self.summary.sites)):
             self._drain(clock)
             clock.look_for_scaler()
             clock.plan(self.names, self.summary.sites)

@@ -11,7 +11,8 @@ off and training goes on.
 """
 
 import os
-from collections.abc import Callable, Iterator
+import sys
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -89,7 +90,7 @@ def backward(*args: Any, **kwargs: Any) -> None:
     if torch.compiler.is_compiling() or _traced():
         return _original_backward(*args, **kwargs)
     tensors = args[0] if args else kwargs.get("tensors", ())
-    if isinstance(tensors, Iterator):  # it can be read only once, and torch will want to
+    if hasattr(tensors, "__next__"):  # it can be read only once, and torch will want to
         tensors = tuple(tensors)
         args, kwargs = ((tensors, *args[1:]), kwargs) if args else ((), {**kwargs, "tensors": tensors})
     readings = [(watch, _begin(watch, tensors)) for watch in tuple(_watches)]
@@ -113,15 +114,17 @@ def _traced() -> bool:
 
     What we did would be traced or counted along with what the user does.
     """
-    compiled = getattr(torch._C._dynamo.compiled_autograd, "is_enabled", lambda: False)
-    return torch._C._len_torch_dispatch_stack() > 0 or bool(compiled())
+    compiled = sys.modules.get("torch._dynamo.compiled_autograd")
+    return torch._C._len_torch_dispatch_stack() > 0 or getattr(compiled, "compiled_autograd_enabled", False)
 
 
 def _begin(watch: Watch, tensors: Any) -> Reading | None:
     try:
-        given = (tensors,) if isinstance(tensors, torch.Tensor) else tensors
-        plain = tuple(t for t in given if isinstance(t, torch.Tensor) and not t.is_meta)
-        return watch.recorder.backward_begins(plain)
+        if isinstance(tensors, torch.Tensor):
+            return watch.recorder.backward_begins(() if tensors.is_meta else (tensors,))
+        return watch.recorder.backward_begins(
+            tuple(t for t in tensors if isinstance(t, torch.Tensor) and not t.is_meta)
+        )
     except Exception as error:  # noqa: BLE001
         watch.failed(error)
         return None
@@ -140,7 +143,7 @@ def _uses_closure(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
 
 
 def _step_begins(optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
-    if torch.compiler.is_compiling() or _traced():
+    if torch.compiler.is_compiling() or torch._C._len_torch_dispatch_stack():
         return
     for watch in tuple(_watches):
         try:
@@ -150,7 +153,7 @@ def _step_begins(optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> No
 
 
 def _step_ended(optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
-    if torch.compiler.is_compiling() or _traced():
+    if torch.compiler.is_compiling() or torch._C._len_torch_dispatch_stack():
         return
     for watch in tuple(_watches):
         try:

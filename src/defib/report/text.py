@@ -179,9 +179,9 @@ def _overhead(overhead: Overhead) -> str:
     allowed = f"budget {percent(overhead.budget)}" if overhead.budget else "no budget noted"
     if overhead.ratio is None:
         return f"{overhead.seconds:.3g} s in defib's own code; too short a run for a share ({allowed})"
-    text = f"{percent(overhead.ratio)} measured, {overhead.seconds:.2g} s in all ({allowed})"
+    text = f"{percent(overhead.ratio)} or {overhead.seconds:.2g} s measured ({allowed})"
     if overhead.period > 1:
-        text += f"; at the end a reading every {number(round(overhead.period))} steps"
+        text += f"; lately a reading every {number(round(overhead.period))} steps"
     return text
 
 
