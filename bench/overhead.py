@@ -22,7 +22,7 @@ from measuring.page import render
 from measuring.statistics import Estimate, median_of
 from measuring.watching import Pausable, Stopwatch, single_threaded
 
-from defib.capture.governor import ALLOWANCE, FIRST_READINGS
+from defib.capture.governor import FIRST_READINGS
 
 HERE = Path(__file__).parent
 VARIANTS: dict[str, Callable[[Workload, Path], Pausable]] = {
@@ -88,7 +88,8 @@ class Result:
 
 def watched_run(workload: Workload, watch: Pausable, seconds: float) -> Watched:
     """Train from step 0 of the watch on for some seconds, timing our own code."""
-    own, readings = [], []
+    own, readings, broke = [], [], []
+    governor = watch.recorder.governor
     with Stopwatch() as stopwatch:
         watch.resume()
         until = time.perf_counter() + seconds
@@ -96,7 +97,8 @@ def watched_run(workload: Workload, watch: Pausable, seconds: float) -> Watched:
             before = stopwatch.seconds
             workload.step()
             own.append(stopwatch.seconds - before)
-            readings.append(watch.recorder.governor.readings)
+            readings.append(governor.readings)
+            broke.append(governor.readings > FIRST_READINGS and governor._credit < governor._cost)
         watch.pause()
     spent = np.array(own)
     read = np.diff(np.array([0, *readings])) > 0
@@ -106,18 +108,19 @@ def watched_run(workload: Workload, watch: Pausable, seconds: float) -> Watched:
         own=spent,
         hooks=stopwatch.hooks,
         read=read,
-        steady=_steady(spent, read),
+        steady=_steady(read, np.array(broke)),
         writer=watch.writer_cpu(),
-        claimed=watch.recorder.governor.spent,
+        claimed=governor.spent,
     )
 
 
-def _steady(own: np.ndarray, read: np.ndarray) -> slice:
-    """Whole periods between readings, from where the allowance is used up."""
-    dear = np.flatnonzero(read)
-    paid = np.cumsum(own[dear][FIRST_READINGS:]) > ALLOWANCE
-    later = dear[FIRST_READINGS:][paid]
-    return slice(int(later[0]) + 1, int(later[-1]) + 1) if len(later) > 1 else slice(0, 0)
+def _steady(read: np.ndarray, broke: np.ndarray) -> slice:
+    """From where the allowance is first used up: whole periods between readings, if there are any."""
+    if not broke.any():
+        return slice(0, 0)
+    begin = int(np.argmax(broke)) + 1
+    later = begin + np.flatnonzero(read[begin:])
+    return slice(int(later[0]) + 1, int(later[-1]) + 1) if len(later) > 1 else slice(begin, len(read))
 
 
 def blocks(workload: Workload, watches: dict[str, Pausable]) -> dict[str, np.ndarray]:
@@ -130,12 +133,13 @@ def blocks(workload: Workload, watches: dict[str, Pausable]) -> dict[str, np.nda
     times: dict[str, list[tuple[float, float]]] = {name: [] for name in names}
     for turn in range(workload.rounds):
         for name in names if turn % 2 else reversed(names):
+            steps = max(1, workload.block // 8) if name == "every step" else workload.block
             with _in_service(watches.get(name)):
                 cpu, wall = time.thread_time(), time.perf_counter()
-                for _ in range(workload.block):
+                for _ in range(steps):
                     workload.step()
                 spent = time.thread_time() - cpu, time.perf_counter() - wall
-            times[name].append((spent[0] / workload.block, spent[1] / workload.block))
+            times[name].append((spent[0] / steps, spent[1] / steps))
     return {name: np.array(values) for name, values in times.items()}
 
 

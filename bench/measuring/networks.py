@@ -138,7 +138,7 @@ def tiny() -> Workload:
 
     what = "MLP 2-16-1, ReLU, batch 32, SGD"
     return Workload(name="tiny", what=what, model=model, optimizer=optimizer, step=step,
-                    block=400, rounds=40, seconds=4.0)  # fmt: skip
+                    block=400, rounds=40, seconds=8.0)  # fmt: skip
 
 
 def wide() -> Workload:

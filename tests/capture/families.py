@@ -472,7 +472,11 @@ def optimizer_in_backward() -> Training:
 
 @family
 def bfloat16_model() -> Training:
-    return plain(mlp(dtype=torch.bfloat16), lambda: rows(dtype=torch.bfloat16), lambda o, y: F.cross_entropy(o.float(), y))
+    return plain(
+        mlp(dtype=torch.bfloat16),
+        lambda: rows(dtype=torch.bfloat16),
+        lambda o, y: F.cross_entropy(o.float(), y),
+    )
 
 
 @family
@@ -624,7 +628,10 @@ def per_sample_gradients_with_vmap() -> Training:
 def transformer_encoder() -> Training:
     layer = nn.TransformerEncoderLayer(16, 2, 24, dropout=0.1, batch_first=True, norm_first=True)
     model = nn.Sequential(
-        nn.Linear(8, 16), nn.TransformerEncoder(layer, 2, enable_nested_tensor=False), nn.Flatten(), nn.Linear(80, 4)
+        nn.Linear(8, 16),
+        nn.TransformerEncoder(layer, 2, enable_nested_tensor=False),
+        nn.Flatten(),
+        nn.Linear(80, 4),
     )
     return plain(model, sequences)
 

@@ -84,11 +84,13 @@ def environment() -> Fingerprint:
         "gc": str((gc.isenabled(), gc.get_threshold(), gc.callbacks)),
         "numpy errors": str(np.geterr()),
         "global module hooks": str(
-            [(k, len(v)) for k, v in vars(module_globals).items() if k.startswith("_global_") and isinstance(v, dict)]
+            [
+                (k, len(v))
+                for k, v in vars(module_globals).items()
+                if k.startswith("_global_") and isinstance(v, dict)
+            ]
         ),
-        "dispatch modes": str(
-            (torch._C._len_torch_dispatch_stack(), torch._C._len_torch_function_stack())
-        ),
+        "dispatch modes": str((torch._C._len_torch_dispatch_stack(), torch._C._len_torch_function_stack())),
     }
 
 

@@ -44,9 +44,7 @@ class Memory:
     def stream(self, optimizer: int, step: int, columns: dict[str, NDArray[np.float32]]) -> None:
         self.streams.append((optimizer, step, {name: values.copy() for name, values in columns.items()}))
 
-    def liveness(
-        self, optimizer: int, path: str, facts: dict[str, Any], units: NDArray[np.int32]
-    ) -> None:
+    def liveness(self, optimizer: int, path: str, facts: dict[str, Any], units: NDArray[np.int32]) -> None:
         self.lives[optimizer, path] = (dict(facts), units.copy())
 
     def reading(self, site: Site, signal: Signal, first: int, last: int, tally: Tally) -> None:
@@ -73,7 +71,9 @@ class Memory:
         """All windows of one signal merged."""
         site = Site(path=path, call=call)
         total = merge(t for (s, g, _), (_, t) in self.windows.items() if (s, g) == (site, signal))
-        assert total is not None, f"no {signal} at {site}; there are {sorted({str(k[:2]) for k in self.windows})}"
+        assert total is not None, (
+            f"no {signal} at {site}; there are {sorted({str(k[:2]) for k in self.windows})}"
+        )
         return total
 
     def wiring(self, path: str, call: int = 0) -> Wiring:

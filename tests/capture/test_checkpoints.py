@@ -40,7 +40,9 @@ def test_a_checkpoint_of_a_watched_model_loads_where_defib_cannot_be_imported(se
     path = tmp_path / "checkpoint.pt"
     torch.save((session.model, session.optimizer.state_dict()), path)
     assert b"defib" not in path.read_bytes()
-    done = subprocess.run([sys.executable, "-c", LOADER, str(path)], capture_output=True, text=True, timeout=120)
+    done = subprocess.run(
+        [sys.executable, "-c", LOADER, str(path)], capture_output=True, text=True, timeout=120
+    )
     assert done.returncode == 0, done.stderr
     total = sum(float(p.detach().double().sum()) for p in session.model.parameters())
     assert done.stdout.split() == [str(total), "4"]

@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from memory import Memory
 from small import bare_run, mlp, same, train, watched, weights
+from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 
 from defib.capture import taps
 from defib.capture.recorder import Recorder
@@ -61,6 +62,28 @@ def test_the_third_fault_switches_the_watcher_off_and_training_goes_on(entry, si
 
 
 @pytest.mark.parametrize("entry", ENTRIES)
+def test_switching_off_does_not_disturb_the_users_own_step_hooks(entry, sink):
+    """Torch is iterating over the hooks when ours gives up: theirs must still be called."""
+    calls = []
+    torch.manual_seed(0)
+    model = mlp()
+    session = Session(breaking(entry, 1000)(sink, [model], every=1), sink)
+    handles = [
+        register_optimizer_step_pre_hook(lambda *_: calls.append("pre")),
+        register_optimizer_step_post_hook(lambda *_: calls.append("post")),
+    ]
+    try:
+        train(model, torch.optim.Adam(model.parameters()), 8)
+    finally:
+        for handle in handles:
+            handle.remove()
+        session.close()
+    assert session.faults == 3
+    assert calls == ["pre", "post"] * 8
+    assert same(weights(model), bare_run(8))
+
+
+@pytest.mark.parametrize("entry", ENTRIES)
 def test_one_watcher_that_breaks_does_not_take_the_other_with_it(entry, sink):
     torch.manual_seed(0)
     model, sound = mlp(), Memory()
@@ -93,7 +116,9 @@ def test_a_fault_in_a_node_hook_is_contained(sink, monkeypatch):
     assert "planted in a hook" in sink.events[0][2]["error"]
 
 
-@pytest.mark.parametrize("method", ["reading", "flow", "stream", "liveness", "norms", "facts", "layers", "event", "close"])
+@pytest.mark.parametrize(
+    "method", ["reading", "flow", "stream", "liveness", "norms", "facts", "layers", "event", "close"]
+)
 def test_a_sink_that_breaks_harms_nobody(method, sink):
     class Broken(Memory):
         pass
@@ -136,7 +161,9 @@ def explode(model, error):
     F.cross_entropy(model[2](hidden), torch.randint(3, (5,))).backward()
 
 
-@pytest.mark.parametrize("error", [ValueError("the user's own"), KeyboardInterrupt(), SystemExit(3)], ids=repr)
+@pytest.mark.parametrize(
+    "error", [ValueError("the user's own"), KeyboardInterrupt(), SystemExit(3)], ids=repr
+)
 def test_an_exception_in_the_users_backward_arrives_as_it_was(error, sink):
     def frames(watch: bool):
         torch.manual_seed(0)

@@ -11,13 +11,38 @@ from defib.capture.kernels import STATISTICS, row_liveness, tally
 from defib.core.activation import Limits
 from defib.core.tally import Tally
 
-DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.float32, "float64": torch.float64}
-EDGES = [0.0, -0.0, 1.0, -1.0, float("nan"), float("inf"), float("-inf"), 1e-40, -1e-45, 6e-8, 60000.0, 3e38, 1e200]
+DTYPES = {
+    "float16": torch.float16,
+    "bfloat16": torch.bfloat16,
+    "float32": torch.float32,
+    "float64": torch.float64,
+}
+EDGES = [
+    0.0,
+    -0.0,
+    1.0,
+    -1.0,
+    float("nan"),
+    float("inf"),
+    float("-inf"),
+    1e-40,
+    -1e-45,
+    6e-8,
+    60000.0,
+    3e38,
+    1e200,
+]
 
 
-def reference(values: NDArray[np.float64], axis: int | None, flat: Limits | None, saturated: Limits | None) -> Tally:
+def reference(
+    values: NDArray[np.float64], axis: int | None, flat: Limits | None, saturated: Limits | None
+) -> Tally:
     """The same statistics by the definition, unit by unit."""
-    units = values.reshape(1, -1) if axis is None else np.moveaxis(values, axis, 0).reshape(values.shape[axis], -1)
+    units = (
+        values.reshape(1, -1)
+        if axis is None
+        else np.moveaxis(values, axis, 0).reshape(values.shape[axis], -1)
+    )
     rows = []
     for entries in units:
         good = entries[np.isfinite(entries)]
@@ -42,7 +67,9 @@ def _outside(good: NDArray[np.float64], limits: Limits | None) -> int:
     return 0 if limits is None else int(((good <= limits.low) | (good >= limits.high)).sum())
 
 
-def assert_equal(tensor: torch.Tensor, axis: int | None, flat: Limits | None, saturated: Limits | None) -> None:
+def assert_equal(
+    tensor: torch.Tensor, axis: int | None, flat: Limits | None, saturated: Limits | None
+) -> None:
     before, version = tensor.clone(), tensor._version
     with np.errstate(over="ignore"):
         wanted = reference(tensor.double().numpy(), axis, flat, saturated)
@@ -91,7 +118,9 @@ def test_the_kernel_equals_the_numpy_reference(case):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize(("shape", "axis"), [((512, 64), 1), ((4, 16, 12, 12), 1), ((3, 50, 32), 2), ((7,), None)])
+@pytest.mark.parametrize(
+    ("shape", "axis"), [((512, 64), 1), ((4, 16, 12, 12), 1), ((3, 50, 32), 2), ((7,), None)]
+)
 def test_larger_tensors_in_every_dtype(dtype, shape, axis):
     generator = torch.Generator().manual_seed(0)
     tensor = torch.randn(shape, generator=generator).relu().to(DTYPES[dtype])
@@ -136,7 +165,9 @@ def test_a_part_of_the_batch_at_a_time_merges_to_the_whole(name):
     tensor = torch.randn(64, 5).to(DTYPES[name])
     tensor[3, 1], tensor[40, 2], tensor[9, 4] = float("nan"), float("inf"), 0.0
     low = Limits(low=0.0)
-    whole, a, b = (Tally.from_array(0, tally(t, 1, low, low).numpy()) for t in (tensor, tensor[:20], tensor[20:]))
+    whole, a, b = (
+        Tally.from_array(0, tally(t, 1, low, low).numpy()) for t in (tensor, tensor[:20], tensor[20:])
+    )
     both = a.merge(b)
     for row in Tally.rows():
         np.testing.assert_allclose(getattr(both, row), getattr(whole, row), rtol=1e-5, atol=1e-5, err_msg=row)
@@ -144,7 +175,9 @@ def test_a_part_of_the_batch_at_a_time_merges_to_the_whole(name):
         np.testing.assert_array_equal(getattr(both, row), getattr(whole, row))
 
 
-@given(st.lists(st.sampled_from([0.0, -0.0, 1e-45, -1e-45, 1.0, -3e38, float("nan")]), min_size=12, max_size=12))
+@given(
+    st.lists(st.sampled_from([0.0, -0.0, 1e-45, -1e-45, 1.0, -3e38, float("nan")]), min_size=12, max_size=12)
+)
 def test_row_liveness_is_zero_only_where_a_whole_row_is(values):
     gradient = torch.tensor(values).view(4, 3)
     alive = (row_liveness(gradient) != 0).tolist()

@@ -110,6 +110,7 @@ class Refuses(torch.autograd.Function):
 
 def test_a_backward_that_fails_leaves_no_graph_behind(sink):
     model = mlp()
+    gc.disable()  # what is freed is freed at once, with nothing to collect
     session = watched(model, sink)
     refs = []
     for _ in range(3):
@@ -118,9 +119,11 @@ def test_a_backward_that_fails_leaves_no_graph_behind(sink):
         with pytest.raises(ValueError, match="no"):
             model[2](hidden).sum().backward()
         del hidden
-    gc.collect()
-    assert all(r.expired() for r in refs)
-    session.close()
+    try:
+        assert all(r.expired() for r in refs)
+    finally:
+        gc.enable()
+        session.close()
 
 
 def test_a_reading_that_fails_half_way_leaves_no_graph_behind(sink, monkeypatch):
@@ -176,7 +179,7 @@ def test_a_new_optimizer_at_the_address_of_a_dead_one_is_a_new_one(sink):
         ids.add(id(optimizer))
         del optimizer
         gc.collect()
-        if made > len(ids) + 1:
+        if made > len(ids) or made == 60:
             break
     session.close()
     assert session.faults == 0, sink.events

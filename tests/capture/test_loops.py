@@ -92,7 +92,7 @@ def test_parameters_that_never_get_a_gradient_are_not_dead(sink):
         optimizer.step()
     session.close()
     assert session.faults == 0, sink.events
-    facts, units = sink.lives[0, "unused"]
+    facts, _ = sink.lives[0, "unused"]
     assert facts["steps"] == 0
     assert facts["last_step"] == -1
     assert {u["what"] for u in sink.known["unseen"]} == {"unused"}
@@ -187,7 +187,9 @@ def test_default_dtype_and_default_device(sink):
 def test_deterministic_mode(sink):
     torch.use_deterministic_algorithms(True)
     try:
-        model = nn.Sequential(nn.Conv2d(2, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(36, 3))
+        model = nn.Sequential(
+            nn.Conv2d(2, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(36, 3)
+        )
         session = watched(model, sink)
         train(model, torch.optim.Adam(model.parameters()), 3, (2, 5, 5))
         session.close()
@@ -211,7 +213,10 @@ def test_anomaly_mode(sink):
 def test_the_fast_path_of_a_transformer_in_eval_is_not_switched_off(sink):
     layer = nn.TransformerEncoderLayer(16, 2, 24, batch_first=True, dropout=0.0)
     model = nn.TransformerEncoder(layer, 2, enable_nested_tensor=True)
-    x, mask = torch.randn(3, 5, 16), torch.tensor([[False] * 5, [False] * 3 + [True] * 2, [False] * 4 + [True]])
+    x, mask = (
+        torch.randn(3, 5, 16),
+        torch.tensor([[False] * 5, [False] * 3 + [True] * 2, [False] * 4 + [True]]),
+    )
 
     def kernels() -> tuple[torch.Tensor, list[str]]:
         model.eval()
@@ -292,7 +297,8 @@ import torch, torch.distributed as dist
 from torch.nn.parallel import DistributedDataParallel
 from memory import Memory
 from small import mlp, train, watched
-dist.init_process_group("gloo", rank=int(sys.argv[3]), world_size=int(sys.argv[4]), init_method="file://" + sys.argv[2])
+meeting, rank, ranks = "file://" + sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
+dist.init_process_group("gloo", rank=rank, world_size=ranks, init_method=meeting)
 torch.manual_seed(0)
 model, sink = DistributedDataParallel(mlp()), Memory()
 session = watched(model, sink) if sys.argv[5] == "watch" else None

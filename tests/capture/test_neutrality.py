@@ -7,6 +7,7 @@ from memory import Memory
 
 from defib.capture.session import Session, start
 
+
 def watch(training: Training, sink: Memory) -> Session:
     return start(list(training.modules.values()), training.optimizers, sink=sink, every=1)
 

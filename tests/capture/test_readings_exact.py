@@ -93,7 +93,9 @@ def test_all_four_signals_equal_an_independent_computation(kind, act, dtype, sin
             np.testing.assert_allclose(tally.low, truth.amin(1).numpy(), **close)
             np.testing.assert_allclose(tally.high, truth.amax(1).numpy(), **close)
         else:
-            assert signal in {Signal.ACTIVATION, Signal.PREACTIVATION}, "gradients are never a part of the batch"
+            assert signal in {Signal.ACTIVATION, Signal.PREACTIVATION}, (
+                "gradients are never a part of the batch"
+            )
     flow = dict(sink.flows)[0]
     assert flow.keys() == {(s, g) for s, g, _ in sink.windows}
     for signal in must_have:
@@ -141,7 +143,8 @@ def test_norms_equal_what_the_step_did(sink):
         after = [p.detach() for p in model.parameters()]
         rows = [[g.norm() for g in grads], [b.norm() for b in before],
                 [(a - b).norm() for a, b in zip(after, before, strict=True)],
-                [((a == b) & (g != 0)).sum() / (g != 0).sum() for a, b, g in zip(after, before, grads, strict=True)]]  # fmt: skip
+                [((a == b) & (g != 0)).sum() / (g != 0).sum()
+                 for a, b, g in zip(after, before, grads, strict=True)]]  # fmt: skip
         truth.append(np.array([[float(v) for v in row] for row in rows]))
     session.close()
     assert [s for s, _, _ in sink.sizes] == [0, 1, 2]
@@ -222,7 +225,9 @@ def test_optimizers_that_step_inside_backward_get_their_readings(sink):
     model = nn.Sequential(nn.Linear(6, 7), nn.ReLU(), nn.Linear(7, 3))
     optimizers = {p: torch.optim.SGD([p], lr=0.1) for p in model.parameters()}
     for p in model.parameters():
-        p.register_post_accumulate_grad_hook(lambda p: (optimizers[p].step(), optimizers[p].zero_grad(), None)[-1])
+        p.register_post_accumulate_grad_hook(
+            lambda p: (optimizers[p].step(), optimizers[p].zero_grad(), None)[-1]
+        )
     session = start(model, sink=sink, every=1)
     for _ in range(3):
         F.cross_entropy(model(torch.randn(5, 6)), torch.randint(3, (5,))).backward()
@@ -281,10 +286,18 @@ def site(path: str, call: int = 0) -> Site:
 
 
 def test_wiring_of_a_chain():
-    sink = wirings(nn.Sequential(nn.Linear(4, 5), nn.ReLU(), nn.Linear(5, 6), nn.Tanh(), nn.Linear(6, 1)), torch.randn(3, 4))
+    sink = wirings(
+        nn.Sequential(nn.Linear(4, 5), nn.ReLU(), nn.Linear(5, 6), nn.Tanh(), nn.Linear(6, 1)),
+        torch.randn(3, 4),
+    )
     first, second = sink.wired
     assert (first.site, first.activation, first.units, first.inputs) == (site("0"), "relu", 5, ())
-    assert (second.site, second.activation, second.units, second.inputs) == (site("2"), "tanh", 6, (site("0"),))
+    assert (second.site, second.activation, second.units, second.inputs) == (
+        site("2"),
+        "tanh",
+        6,
+        (site("0"),),
+    )
     assert (first.modules, second.modules) == (("0", "1"), ("2", "3"))
     assert (first.order, second.order) == (0, 1)
     assert first.skips == second.skips == ()
@@ -309,7 +322,9 @@ def test_wiring_of_a_residual_block():
 
 
 def test_wiring_through_batch_norm():
-    model = nn.Sequential(nn.Conv2d(2, 5, 3, bias=False), nn.BatchNorm2d(5), nn.ReLU(), Flat(), nn.Linear(45, 1))
+    model = nn.Sequential(
+        nn.Conv2d(2, 5, 3, bias=False), nn.BatchNorm2d(5), nn.ReLU(), Flat(), nn.Linear(45, 1)
+    )
     sink = wirings(model, torch.randn(3, 2, 5, 5))
     (only,) = sink.wired
     assert only.site == site("1")
@@ -343,7 +358,12 @@ def test_wiring_of_two_inputs_that_are_joined():
     class Two(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.a, self.b, self.join, self.out = nn.Linear(4, 3), nn.Linear(5, 3), nn.Linear(6, 4), nn.Linear(4, 1)
+            self.a, self.b, self.join, self.out = (
+                nn.Linear(4, 3),
+                nn.Linear(5, 3),
+                nn.Linear(6, 4),
+                nn.Linear(4, 1),
+            )
 
         def forward(self, x: Tensor, y: Tensor) -> Tensor:
             both = torch.cat([F.relu(self.a(x)), torch.tanh(self.b(y))], 1)
@@ -392,6 +412,9 @@ def test_a_recomputed_preactivation_equals_the_true_one(layer, shape):
     torch.manual_seed(0)
     module = layer()
     x = torch.randn(shape, dtype=next(module.parameters()).dtype)
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter.normal_()
     for name, buffer in module.named_buffers():
         if name.startswith("running"):
             buffer.uniform_(0.5, 2.0)
@@ -400,7 +423,9 @@ def test_a_recomputed_preactivation_equals_the_true_one(layer, shape):
     (tap,) = graph.taps
     found = recompute(tap)
     assert found is not None
-    truth = z.detach().reshape(-1, z.shape[-1]) if z.ndim == 3 and isinstance(module, nn.Linear) else z.detach()
+    truth = (
+        z.detach().reshape(-1, z.shape[-1]) if z.ndim == 3 and isinstance(module, nn.Linear) else z.detach()
+    )
     assert found.shape[1:] == truth.shape[1:]
     loose = 0.02 if x.dtype is torch.bfloat16 else 1e-5
     torch.testing.assert_close(found, truth[: len(found)], rtol=loose, atol=loose)

@@ -25,7 +25,7 @@ def test_each_example_brings_exactly_the_findings_it_should(rule: type[Rule], ca
     assert [(f.cause, f.severity) for f in found] == [(e.cause, e.severity) for e in case.expect]
     for finding, expected in zip(found, case.expect, strict=True):
         assert finding.rule == rule.slug
-        assert finding.fault == rule.fault
+        assert finding.fault == rule.fault_of(finding.cause)
         for name in ("layer", "units", "since_step"):
             if getattr(expected, name) is not None:
                 assert getattr(finding, name) == getattr(expected, name), name

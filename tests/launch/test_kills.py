@@ -6,7 +6,7 @@ import pytest
 from killing import kill_once
 
 ONE_FLUSH = 1.0
-DELAY = 1.0
+DELAY = 0.5
 """Seconds that a busy test machine may take to write; bench/kills.py reports what it really is."""
 
 
@@ -19,5 +19,5 @@ def test_a_killed_run_can_be_read_but_for_its_last_flush(number, tmp_path):
     assert killed.status == "interrupted"
     assert killed.recorded <= killed.done + 1  # one step may have been taken and not yet logged
     assert killed.lost <= ONE_FLUSH + DELAY
-    if after > ONE_FLUSH + DELAY:
+    if after > ONE_FLUSH + 1.0:  # torch has to be imported first
         assert killed.recorded > 0

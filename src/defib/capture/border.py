@@ -20,7 +20,7 @@ class Transfer:
         if tensor.device.type == "cuda":
             self._host = torch.empty(tensor.shape, dtype=tensor.dtype, device="cpu", pin_memory=True)
             self._host.copy_(tensor, non_blocking=True)
-            self._event = torch.cuda.Event()
+            self._event = torch.cuda.Event()  # type: ignore[no-untyped-call]
             self._event.record()
         else:
             self._host = tensor.to("cpu")
@@ -28,7 +28,7 @@ class Transfer:
     @property
     def ready(self) -> bool:
         """True once :meth:`array` will not wait."""
-        return self._event is None or self._event.query()
+        return self._event is None or bool(self._event.query())  # type: ignore[no-untyped-call]
 
     def array(self) -> NDArray[np.generic]:
         """The values; waits for the device if the copy is still under way."""
@@ -44,8 +44,24 @@ def scalar(tensor: torch.Tensor) -> float | torch.Tensor:
     return float(detached.item()) if detached.device.type == "cpu" else detached.clone()
 
 
-def scalars(values: list[float | torch.Tensor]) -> NDArray[np.float32]:
-    """Values kept by :func:`scalar`, as float32 of shape (T,); waits for the device."""
-    waiting = [v for v in values if isinstance(v, torch.Tensor)]
-    fetched = iter(torch.stack([v.float() for v in waiting]).tolist() if waiting else [])
-    return np.array([next(fetched) if isinstance(v, torch.Tensor) else v for v in values], np.float32)
+class Numbers:
+    """Numbers kept by :func:`scalar`; those still on a device come over in one copy that nobody waits for.
+
+    Args:
+        values: T numbers or 0-d tensors.
+    """
+
+    def __init__(self, values: list[float | torch.Tensor]) -> None:
+        self._values = [v if isinstance(v, float | int) else None for v in values]
+        tensors = [v.float() for v in values if isinstance(v, torch.Tensor)]
+        self._transfer = Transfer(torch.stack(tensors)) if tensors else None
+
+    @property
+    def ready(self) -> bool:
+        """True once :meth:`array` will not wait."""
+        return self._transfer is None or self._transfer.ready
+
+    def array(self) -> NDArray[np.float32]:
+        """All of them, shape (T,)."""
+        fetched = iter(self._transfer.array() if self._transfer is not None else ())
+        return np.array([next(fetched) if v is None else v for v in self._values], np.float32)

@@ -66,7 +66,7 @@ class Clock:
         }
 
     def shape(self, sites: frozenset[Site]) -> tuple[int, ...]:
-        """What a plan depends on; when it changes (a group added, a layer unfrozen) the plan is made anew."""
+        """What a plan depends on: a group added or a layer unfrozen calls for a new one."""
         own = self.parameters()
         return len(sites), len(own), sum(p.requires_grad for p in own)
 

@@ -380,7 +380,7 @@ def _activation_module(producer: Producer | None, activation: Activation) -> tup
 
 def options(node: Node) -> dict[str, float]:
     """The constants that a node keeps ("negative_slope": 0.01); a word ("tanh") counts as 1."""
-    values = {name: getattr(node, f"_saved_{name}") for name in _constants(type(node))}
+    values = {name: getattr(node, f"_saved_{name}") for name in _constants(node.__class__)}
     found = {name: float(v) for name, v in values.items() if type(v) in {int, float}}
     return found | {v: 1.0 for v in values.values() if type(v) is str and v != "none"}
 

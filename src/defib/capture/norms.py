@@ -51,13 +51,15 @@ def _plain(tensor: torch.Tensor) -> torch.Tensor:
     """The values alone: detached, and this rank's part of a sharded tensor."""
     detached = tensor.detach()
     to_local = getattr(detached, "to_local", None)
-    return detached if to_local is None else to_local()
+    plain: torch.Tensor = detached if to_local is None else to_local()
+    return plain
 
 
 def _norm(tensor: torch.Tensor) -> torch.Tensor:
     """Euclidean norm, accumulated in fp32 or better."""
     wide = torch.float64 if tensor.dtype is torch.float64 else torch.float32
-    return torch.linalg.vector_norm(tensor, dtype=wide).to(torch.float32)
+    norm: torch.Tensor = torch.linalg.vector_norm(tensor, dtype=wide).to(torch.float32)
+    return norm
 
 
 def _sampled(tensor: torch.Tensor) -> torch.Tensor:

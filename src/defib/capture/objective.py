@@ -60,6 +60,11 @@ def _spread(prefix: str, tensor: torch.Tensor) -> dict[str, torch.Tensor]:
     }
 
 
+def _number(value: float, beside: torch.Tensor) -> torch.Tensor:
+    """A number on a tensor's device, made there: a copy from the host would wait."""
+    return torch.full((), float(value), dtype=torch.float64, device=beside.device)
+
+
 def _some(tensor: torch.Tensor) -> torch.Tensor:
     """The first rows, so that at most ``_MAX_ENTRIES`` entries are read."""
     rows = max(1, _MAX_ENTRIES // max(1, tensor[0].numel())) if tensor.ndim else 1
@@ -80,7 +85,7 @@ def _targets(node: Node) -> dict[str, torch.Tensor]:
         return values | _classes(prediction, target, int(getattr(node, "_saved_ignore_index", -100)))
     values |= _spread("target", target)
     stretched = any(0 in t.stride() and t.numel() > 1 for t in (prediction, target))
-    values["broadcast"] = torch.tensor(float(stretched and prediction.stride() != target.stride()))
+    values["broadcast"] = _number(float(stretched and prediction.stride() != target.stride()), target)
     y = _some(target).double()
     y = y.reshape(y.shape[0], -1)
     if node.name() in _SQUARE_LOSSES:
@@ -94,7 +99,7 @@ def _targets(node: Node) -> dict[str, torch.Tensor]:
 def _classes(prediction: torch.Tensor, target: torch.Tensor, ignored: int) -> dict[str, torch.Tensor]:
     """Label statistics of a classification batch; the constant's loss is the labels' entropy."""
     outputs = int(prediction.shape[1]) if prediction.ndim > 1 else int(prediction.shape[0])
-    values = {"outputs": torch.tensor(float(outputs))}
+    values = {"outputs": _number(outputs, target)}
     if outputs > _MAX_CLASSES:
         return values
     labels = target.reshape(-1)[: _MAX_ENTRIES // outputs]
@@ -128,6 +133,6 @@ def _inputs(first: Producer) -> dict[str, torch.Tensor]:
         "input_std_low": torch.where(std > 0, std, torch.full_like(std, float("inf"))).min(),
         "input_constant": (std == 0).double().mean(),
         "input_nonfinite": bad,
-        "input_features": torch.tensor(float(mean.numel())),
-        "samples": torch.tensor(float(x.shape[0])),
+        "input_features": _number(mean.numel(), x),
+        "samples": _number(x.shape[0], x),
     }

@@ -5,6 +5,7 @@ around every optimiser step. On a step that is not read they do this much: keep
 the loss, concatenate the bias gradients, look at the clock.
 """
 
+import math
 from collections.abc import Iterable
 from time import perf_counter
 from typing import Any
@@ -12,7 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from defib.capture.border import Transfer, scalar
+from defib.capture.border import Numbers, Transfer, scalar
 from defib.capture.clock import Clock
 from defib.capture.governor import Governor
 from defib.capture.graph import parameters_below, walk
@@ -26,7 +27,7 @@ from defib.core.ports import Sink
 from defib.core.site import Signal, Site
 from defib.core.tally import Tally
 
-FLUSH_SECONDS = 1.0
+FLUSH_SECONDS = 0.5
 _IN_BACKWARD = -1
 
 
@@ -59,7 +60,7 @@ class Recorder:
         self._losses: list[float | torch.Tensor] = []
         self._collected: list[Collected] = []
         self._objectives: list[ObjectiveReading] = []
-        self._waiting: list[tuple[int, Clock, Collected, float | torch.Tensor]] = []
+        self._waiting: list[tuple[int, Clock, Collected, Numbers]] = []
         self._norms: dict[int, tuple[int, StepNorms]] = {}
         self._objective_transfers: list[tuple[int, ObjectiveReading]] = []
         self._norm_transfers: list[tuple[int, tuple[str, ...], Transfer]] = []
@@ -89,7 +90,7 @@ class Recorder:
         if not nested and len(tensors) == 1 and tensors[0].numel() == 1:
             loss = scalar(tensors[0])
             self._losses.append(loss)
-            if isinstance(loss, float) and not (loss - loss == 0.0) and not self.summary.non_finite:
+            if isinstance(loss, float) and not math.isfinite(loss) and not self.summary.non_finite:
                 self._blame(tensors[0])
         if not self._armed:
             self._cost += perf_counter() - start
@@ -120,7 +121,7 @@ class Recorder:
 
     def _blame(self, loss: torch.Tensor) -> None:
         """Find out where a non-finite loss came from while its graph is still there."""
-        self._drain()
+        self._drain(wait=True)
         if self.summary.non_finite:
             return
         step = max((c.vitals.step for c in self._clocks.values()), default=0)
@@ -185,7 +186,7 @@ class Recorder:
 
     def _tick(self, clock: Clock, optimizer: torch.optim.Optimizer) -> None:
         if clock.planned is None or (self._armed and clock.planned != clock.shape(self.summary.sites)):
-            self._drain(clock)
+            self._drain(wait=False, only=clock)
             clock.look_for_scaler()
             clock.plan(self.names, self.summary.sites)
             self.summary.planned(clock)
@@ -205,7 +206,7 @@ class Recorder:
         """What the backwards since the last step showed belongs to the step just taken."""
         step = clock.vitals.step - 1
         for part in self._collected:
-            self._waiting.append((step, clock, part, clock.scale()))
+            self._waiting.append((step, clock, part, Numbers([clock.scale()])))
             clock.samples += part.samples
         clock.batches += bool(self._collected)
         self._objective_transfers += [(step, o) for o in self._objectives if clock.index == 0]
@@ -232,13 +233,13 @@ class Recorder:
 
     def _settle(self, wait: bool) -> None:
         """Take in readings whose numbers are on the host by now."""
-        ready = [w for w in self._waiting if wait or w[2].ready]
-        self._waiting = [w for w in self._waiting if not (wait or w[2].ready)]
+        ready = [w for w in self._waiting if wait or (w[2].ready and w[3].ready)]
+        self._waiting = [w for w in self._waiting if w not in ready]
         merged: dict[tuple[int, Site, Signal], Tally] = {}
         for step, clock, part, scale in ready:
-            divisor = float(scale)
+            divisor = float(scale.array()[0])
             for site, signal, tally in part.tallies():
-                if not _owned(site, clock, self.summary.sites) or (site, signal) in part.taken:
+                if not _owned(site, clock) or (site, signal) in part.taken:
                     continue
                 part.taken.add((site, signal))  # two optimisers may share a layer
                 values = _unscaled(tally, divisor) if signal.value.endswith("grad") else tally
@@ -252,28 +253,30 @@ class Recorder:
             self._sink.norms(step, names, transfer.array().astype("float32"))
         self._norm_transfers = [n for n in self._norm_transfers if not (wait or n[2].ready)]
 
-    def _drain(self, only: Clock | None = None) -> None:
+    def _drain(self, wait: bool, only: Clock | None = None) -> None:
         for clock in [only] if only is not None else list(self._clocks.values()):
-            drained = clock.vitals.drain()
-            if drained is None:
-                continue
-            self._sink.stream(clock.index, drained.first_step, drained.streams)
-            if drained.silenced:
-                self.governor.boost()
-            if drained.bad is not None:
-                self.summary.bad_gradient(clock, *drained.bad)
+            for drained in clock.vitals.drain(wait):
+                self._sink.stream(clock.index, drained.first_step, drained.streams)
+                if drained.silenced:
+                    self.governor.boost()
+                if drained.bad is not None:
+                    self.summary.bad_gradient(clock, *drained.bad)
 
-    def flush(self) -> None:
-        """Everything seen so far goes to the sink; waits for the device."""
-        self._drain()
-        self._settle(wait=True)
+    def flush(self, wait: bool = False) -> None:
+        """What has been seen goes to the sink.
+
+        Args:
+            wait: Also what is still on a device; otherwise it comes with a later flush.
+        """
+        self._drain(wait)
+        self._settle(wait)
         self._last_flush = perf_counter()
         elapsed = self._last_step - self._started
         self.summary.flush(list(self._clocks.values()), self.governor, elapsed)
 
     def close(self) -> None:
         """Flush for the last time and let go of everything of the user's."""
-        self.flush()
+        self.flush(wait=True)
         self._clocks.clear()
         self._stepped.clear()
         self._collected.clear()
@@ -287,9 +290,8 @@ def _dense(parameter: torch.Tensor) -> bool:
     return gradient.layout is torch.strided and gradient.is_floating_point()
 
 
-def _owned(site: Site, clock: Clock, sites: frozenset[Site]) -> bool:
+def _owned(site: Site, clock: Clock) -> bool:
     """Whether a reading belongs to the optimiser that stepped; a site without parameters to any."""
-    del sites
     return site.path in clock.paths or site.path.startswith("(")
 
 

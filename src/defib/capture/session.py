@@ -42,7 +42,7 @@ class Session:
         if self._closed:
             return
         try:
-            self._recorder.flush()
+            self._recorder.flush(wait=True)
         except Exception as error:  # noqa: BLE001 - training goes on
             self._watch.failed(error)
 

@@ -110,10 +110,8 @@ def backward(*args: Any, **kwargs: Any) -> None:
 
 
 def _traced() -> bool:
-    """Whether operations do not simply run (make_fx, fake tensors, flop counters, compiled autograd).
-
-    What we did would be traced or counted along with what the user does.
-    """
+    """Whether operations do not simply run (make_fx, fake tensors, flop counters, compiled autograd)."""
+    # What we did would be traced or counted along with what the user does.
     compiled = sys.modules.get("torch._dynamo.compiled_autograd")
     return torch._C._len_torch_dispatch_stack() > 0 or getattr(compiled, "compiled_autograd_enabled", False)
 

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from defib.capture.border import scalars
+from defib.capture.border import Numbers, Transfer
 from defib.capture.kernels import row_liveness
 
 _GONE = torch.empty(0)
@@ -63,12 +63,15 @@ class UnitState:
         return cls(first_alive=never, last_alive=never.copy(), alive_steps=np.zeros(units, np.int32))
 
     def see(self, alive: NDArray[np.bool_], first_step: int, known: NDArray[np.bool_]) -> int:
-        """Take in steps ``first_step`` on; returns how many units newly fell silent.
+        """Take in the steps from ``first_step`` on.
 
         Args:
             alive: Non-zero gradient, shape (T, U).
             first_step: Step of row 0.
             known: Whether there was a gradient at all in that step, shape (T,).
+
+        Returns:
+            How many units newly fell silent.
         """
         if not known.any():
             return 0
@@ -119,6 +122,7 @@ class Vitals:
         self._missing: dict[int, set[int]] = {}
         self._streams: dict[str, list[float | torch.Tensor]] = {"loss": [], "lr": [], "scale": []}
         self._start = 0
+        self._under_way: list[_Stretch] = []
         self.aim(targets)
 
     def aim(self, targets: tuple[Target, ...]) -> None:
@@ -174,43 +178,77 @@ class Vitals:
             parts.append(part.flatten().to(device=device, dtype=torch.float32))
         return torch.cat(parts)
 
-    def drain(self) -> Drained | None:
-        """Work out what the waiting steps said; None if there are none. Waits for the device."""
-        count = self.step - self._start
-        if not count:
-            return None
-        streams = {name: scalars(values) for name, values in self._streams.items()}
-        bad, silenced = None, 0
-        if self._rows:
-            with torch.no_grad():
-                values = torch.stack([row.detach().float() for row in self._rows]).cpu().numpy()
-            bad, silenced = self._judge(values)
-        drained = Drained(first_step=self._start, streams=streams, bad=bad, silenced=silenced)
-        self._rows.clear()
-        self._missing.clear()
-        for waiting in self._streams.values():
-            waiting.clear()
-        self._start = self.step
-        return drained
+    def drain(self, wait: bool) -> list[Drained]:
+        """Work out what the waiting steps said, as far as their numbers are on the host.
 
-    def _judge(self, values: NDArray[np.float32]) -> tuple[tuple[int, tuple[str, ...]] | None, int]:
-        alive, bad_rows = values != 0, ~np.isfinite(values).all(1)
-        silenced = 0
-        known = np.ones((len(values), len(self.targets)), bool)
-        for row, missing in self._missing.items():
+        Args:
+            wait: Wait for the device; otherwise what is still on its way is said by a later call.
+
+        Returns:
+            The steps in order, in one or several stretches.
+        """
+        if self.step > self._start:
+            with torch.no_grad():
+                rows = torch.stack([row.detach().float() for row in self._rows]) if self._rows else None
+                stretch = _Stretch(
+                    first_step=self._start,
+                    targets=self.targets,
+                    bounds=self._bounds,
+                    missing=self._missing,
+                    streams={name: Numbers(values) for name, values in self._streams.items()},
+                    rows=Transfer(rows) if rows is not None else None,
+                )
+            self._under_way.append(stretch)
+            self._rows, self._missing, self._start = [], {}, self.step
+            self._streams = {name: [] for name in self._streams}
+        arrived = []
+        while self._under_way and (wait or self._under_way[0].ready):
+            arrived.append(self._judge(self._under_way.pop(0)))
+        return arrived
+
+    def _judge(self, stretch: "_Stretch") -> Drained:
+        streams = {name: numbers.array() for name, numbers in stretch.streams.items()}
+        if stretch.rows is None:
+            return Drained(first_step=stretch.first_step, streams=streams, bad=None, silenced=0)
+        values = stretch.rows.array()
+        alive, silenced = values != 0, 0
+        known = np.ones((len(values), len(stretch.targets)), bool)
+        for row, missing in stretch.missing.items():
             known[row, list(missing)] = False
-        for i, target in enumerate(self.targets):
-            part = alive[:, self._bounds[i] : self._bounds[i + 1]]
-            silenced += self.states[target.path].see(part, self._start, known[:, i])
+        for i, target in enumerate(stretch.targets):
+            part = alive[:, stretch.bounds[i] : stretch.bounds[i + 1]]
+            silenced += self.states[target.path].see(part, stretch.first_step, known[:, i])
+        bad = stretch.first_bad(values)
+        return Drained(first_step=stretch.first_step, streams=streams, bad=bad, silenced=silenced)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Stretch:
+    """Some steps whose numbers are on their way to the host, and what they mean."""
+
+    first_step: int
+    targets: tuple[Target, ...]
+    bounds: NDArray[np.int64]
+    missing: dict[int, set[int]]
+    streams: dict[str, Numbers]
+    rows: Transfer | None
+
+    @property
+    def ready(self) -> bool:
+        """Nothing has to be waited for."""
+        streams_ready = all(numbers.ready for numbers in self.streams.values())
+        return streams_ready and (self.rows is None or self.rows.ready)
+
+    def first_bad(self, values: NDArray[np.generic]) -> tuple[int, tuple[str, ...]] | None:
+        """First step with a non-finite gradient and the layers that had it; None if all were finite."""
+        finite = np.isfinite(values)
+        bad_rows = ~finite.all(1)
         if not bad_rows.any():
-            return None, silenced
+            return None
         row = int(np.argmax(bad_rows))
-        layers = tuple(
-            t.path
-            for i, t in enumerate(self.targets)
-            if not np.isfinite(values[row, self._bounds[i] : self._bounds[i + 1]]).all()
-        )
-        return (self._start + row, layers), silenced
+        spans = zip(self.targets, self.bounds, self.bounds[1:], strict=False)
+        layers = tuple(target.path for target, start, end in spans if not finite[row, start:end].all())
+        return self.first_step + row, layers
 
 
 def _local(gradient: torch.Tensor) -> torch.Tensor:

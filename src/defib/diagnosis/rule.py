@@ -10,10 +10,11 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum
+from types import MappingProxyType
 from typing import ClassVar
 
 from defib.core.errors import UsageError
-from defib.core.finding import Cause, Fault, Finding, Severity
+from defib.core.finding import Cause, Confidence, Evidence, Fault, Finding, Severity
 from defib.core.run import RunView
 
 HEADINGS = (
@@ -130,6 +131,7 @@ class Rule(ABC):
         causes: The causes that it can name; its page explains each.
         limits: The numbers that it compares with.
         consequences: What its findings explain.
+        faults: Causes whose findings carry another word than ``fault``.
         CASES: Sick and healthy examples.
     """
 
@@ -140,6 +142,7 @@ class Rule(ABC):
     causes: ClassVar[tuple[Cause, ...]]
     limits: ClassVar[tuple[Limit, ...]] = ()
     consequences: ClassVar[tuple[Consequence, ...]] = ()
+    faults: ClassVar[Mapping[Cause, Fault]] = MappingProxyType({})
     CASES: ClassVar[tuple[Case, ...]] = ()
 
     def __init__(self, settings: Mapping[str, float] | None = None) -> None:
@@ -160,6 +163,35 @@ class Rule(ABC):
     def limit(self, name: str) -> float:
         """The value in force of the limit called ``name``."""
         return self._limits[name]
+
+    @classmethod
+    def fault_of(cls, cause: Cause) -> Fault:
+        """The word of the vocabulary for findings of this cause."""
+        return cls.faults.get(cause, cls.fault)
+
+    def found(
+        self,
+        cause: Cause,
+        severity: Severity,
+        message: str,
+        *,
+        evidence: tuple[Evidence, ...] = (),
+        confidence: Confidence = Confidence.MEASURED,
+        layer: str = "",
+        since_step: int | None = None,
+    ) -> Finding:
+        """A finding of this rule that is about a layer as a whole, or the whole run."""
+        return Finding(
+            rule=self.slug,
+            fault=self.fault_of(cause),
+            severity=severity,
+            confidence=confidence,
+            layer=layer,
+            since_step=since_step,
+            cause=cause,
+            message=message,
+            evidence=evidence,
+        )
 
     @abstractmethod
     def check(self, run: RunView) -> Iterable[Finding]:

@@ -15,7 +15,7 @@ import weakref
 from defib.record.batch import Alive, Batch, Entry, StateKey
 from defib.record.store import GoneError, Store
 
-PERIOD = 1.0
+PERIOD = 0.5
 """Seconds between flushes."""
 
 QUEUE_BYTES = 64 << 20

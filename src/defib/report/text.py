@@ -4,6 +4,7 @@ The verdict comes first, then the findings in their order, then what was and was
 not seen, what watching cost, and where the record is.
 """
 
+import os
 import shlex
 from collections.abc import Iterator
 
@@ -190,9 +191,16 @@ def _record(path: str, status: str, diagnosis: Diagnosis) -> Iterator[str]:
     if not path:
         return
     notes = {"finished": "", "running": " (the run goes on)", "interrupted": " (the run was interrupted)"}
-    yield from _labelled("record", shown(path, 160) + notes.get(status, f" ({shown(status)})"))
+    near = os.path.relpath(path)
+    path = path if near.startswith("..") else near
+    yield from _unbroken("record", shown(path, 160) + notes.get(status, f" ({shown(status)})"))
     if diagnosis.findings or diagnosis.verdict != Verdict.HEALTHY:
-        yield from _labelled("next", f"defib diagnose {shown(shlex.quote(path), 160)} --json")
+        yield from _unbroken("next", f"defib diagnose {shown(shlex.quote(path), 160)} --json")
+
+
+def _unbroken(label: str, text: str) -> Iterator[str]:
+    """A labelled line that somebody may paste: however long, it stays one line."""
+    yield f"{label:<{_LABEL}}{escaped(text)}"
 
 
 def _labelled(label: str, text: str, deeper: int = 0) -> list[str]:

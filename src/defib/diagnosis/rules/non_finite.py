@@ -47,6 +47,7 @@ not an error.
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import ClassVar
 
 import numpy as np
@@ -102,6 +103,7 @@ class NonFinite(Rule):
     title = "NaN or infinity, traced to the first place and step"
     rank = 30
     causes = tuple(_STAGES.values())
+    faults = MappingProxyType({Cause.NON_FINITE_DATA: Fault.LABEL_OR_DATA_BUG})
     consequences = tuple(
         Consequence(rule=slug, delay=delay, why="NaN spreads to everything that is computed later")
         for slug, delay in (
@@ -122,7 +124,7 @@ class NonFinite(Rule):
         by = f" ({origin.operation})" if origin.operation else ""
         yield Finding(
             rule=self.slug,
-            fault=self.fault,
+            fault=self.fault_of(_STAGES[origin.stage]),
             severity=severity,
             confidence=Confidence.EXACT if origin.seen else Confidence.INFERRED,
             layer=origin.where,

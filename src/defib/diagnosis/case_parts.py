@@ -1,0 +1,129 @@
+"""Parts of made-up runs that concern the loss, the data and the steps; see ``cases``."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from defib.core.run import OBJECTIVE_COLUMNS, Norms, Objective, RunView, Series
+
+Array = NDArray[np.float64]
+
+CLASSES = {
+    "samples": 64.0, "output_low": -2.0, "output_high": 2.0, "output_mean": 0.0, "output_rms": 1.0,
+    "output_spread": 1.0, "prediction_low": -4.0, "prediction_high": -0.01, "prediction_mean": -2.0,
+    "prediction_rms": 2.5, "prediction_spread": 1.0, "constant_loss": 2.23, "classes": 10.0,
+    "outputs": 10.0, "ignored": 0.0, "input_low": -2.0, "input_high": 2.0, "input_mean": 0.1,
+    "input_std": 1.0, "input_std_high": 1.2, "input_std_low": 0.8, "input_constant": 0.0,
+    "input_nonfinite": 0.0, "input_features": 64.0,
+}  # fmt: skip
+"""What a healthy classifier of ten classes with data of unit scale reads."""
+
+REGRESSION = {
+    **{k: v for k, v in CLASSES.items() if k not in {"classes", "outputs", "ignored"}},
+    "prediction_low": -2.0, "prediction_high": 2.0, "prediction_mean": 0.0, "prediction_rms": 1.0,
+    "prediction_spread": 1.0, "target_low": -2.0, "target_high": 2.0, "target_mean": 0.0,
+    "target_rms": 1.0, "target_spread": 1.0, "constant_loss": 1.0, "broadcast": 0.0,
+}  # fmt: skip
+"""What a healthy regression on targets of unit scale reads."""
+
+
+def objective_of(
+    columns: Mapping[str, float],
+    operation: str = "NllLossBackward0",
+    *,
+    output: str = "head",
+    first: str = "fc1",
+    readings: int = 10,
+    every: int = 10,
+    **changed: float,
+) -> Objective:
+    """What the loss compared, the same on every reading.
+
+    Args:
+        columns: ``CLASSES`` or ``REGRESSION``.
+        operation: The loss function's node.
+        output: Path of the last layer.
+        first: Path of the first layer.
+        readings: How many.
+        every: Steps between them.
+        **changed: Columns that are different.
+
+    Returns:
+        The objective, R readings.
+    """
+    values = {**columns, **changed}
+    loss = values.get("loss", 0.5)
+    return Objective(
+        operation=operation,
+        output_layer=output,
+        input_layer=first,
+        steps=np.arange(readings, dtype=np.int64) * every,
+        columns={
+            name: np.full(readings, loss if name == "loss" else values.get(name, np.nan))
+            for name in OBJECTIVE_COLUMNS
+        },
+    )
+
+
+def sizes_of(
+    tensors: Mapping[str, tuple[float, float]],
+    *,
+    gradient: float = 1.0,
+    end: Mapping[str, float] | None = None,
+    every: int = 10,
+    readings: int = 20,
+    swallowed: float = 0.0,
+) -> Norms:
+    """Sizes that stay as they are.
+
+    Args:
+        tensors: Norm of the weights and of the update, by name.
+        gradient: Norm of every tensor's gradient.
+        end: Norm of the weights at the last reading, where it is another.
+        every: Steps between readings.
+        readings: How many.
+        swallowed: Share of the entries that the step left as they were.
+
+    Returns:
+        The norms, R readings by P parameters.
+    """
+    shape = (readings, len(tensors))
+    weight = np.tile([w for w, _ in tensors.values()], (readings, 1)).astype(np.float64)
+    for i, name in enumerate(tensors):
+        if end is not None and name in end:
+            weight[:, i] = np.linspace(weight[0, i], end[name], readings)
+    return Norms(
+        parameters=tuple(tensors),
+        steps=np.arange(readings, dtype=np.int64) * every,
+        gradient=np.full(shape, gradient),
+        weight=weight,
+        update=np.tile([u for _, u in tensors.values()], (readings, 1)).astype(np.float64),
+        swallowed=np.full(shape, swallowed),
+    )
+
+
+def stepped(run: RunView, kind: str = "SGD", lr: float | Sequence[float] = 0.1, **settings: float) -> RunView:
+    """The same run under another optimiser.
+
+    Args:
+        run: The run.
+        kind: Its class name.
+        lr: Its learning rate, or one for each step.
+        **settings: Settings of its first group.
+
+    Returns:
+        The run.
+    """
+    (optimizer,) = run.optimizers
+    rates = np.broadcast_to(np.asarray(lr, dtype=np.float64), (run.steps,)).copy()
+    group = {"lr": float(rates[0]), **settings}
+    series = Series(steps=np.arange(run.steps), values=rates)
+    return replace(run, optimizers=(replace(optimizer, kind=kind, groups=(group,), lr=series),))
+
+
+def shaped(run: RunView) -> RunView:
+    """The same run, its last activation marked as the model's output."""
+    *hidden, last = run.wirings
+    return replace(run, wirings=(*hidden, replace(last, output=True)))

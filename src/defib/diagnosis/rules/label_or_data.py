@@ -1,0 +1,255 @@
+"""The targets themselves are wrong, or are not compared as they were meant to be.
+
+## What it measures
+
+On sampled steps, what the loss function was given: whether predictions and targets of different
+shapes were stretched over each other, how many different labels there are, which share of them is
+ignored, and whether the targets lie in the range for which the loss has a minimum.
+
+## Why it hurts
+
+The network is trained towards something else than what was meant. Gradients flow, units live, the
+loss may even fall; no change to the network helps.
+
+## Causes
+
+- `shapes-broadcast`: predictions of shape (N, 1) and targets of shape (N,), or the reverse, are
+  stretched to (N, N): every prediction is compared with every target, and the best answer is the
+  targets' mean.
+- `constant-labels`: every label of every batch is the same, so that a constant answer is perfect.
+- `labels-ignored`: next to all labels carry the loss's ignore_index, and give no gradient.
+- `labels-outside`: binary cross-entropy is given targets below 0 or above 1; it then has no lower
+  bound and falls for ever.
+
+## Prognosis
+
+It does not pass: the data stays as it is.
+
+## Example
+
+A regression on breast-cancer data returns (32, 1) and compares it with targets of shape (32,). The
+loss settles at the targets' variance. The finding says that the shapes were stretched.
+
+## False alarms
+
+A scalar target stretched over a batch (the "real" and "fake" of a GAN) is meant so and is not
+reported; neither are constant targets with several optimisers. Constant labels are reported only
+once the loss has fallen to almost nothing: a contrastive loss has constant labels, too, and never
+gets there. Masked language models ignore 85 % of the labels, far from the limit.
+
+## References
+
+- pytorch/pytorch: the warning "Using a target size that is different to the input size".
+"""
+
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import ClassVar
+
+import numpy as np
+
+from defib.core.finding import Cause, Evidence, Fault, Finding, Severity
+from defib.core.run import Objective, RunView
+from defib.diagnosis.case_parts import CLASSES, REGRESSION, objective_of
+from defib.diagnosis.cases import Plan, falling_loss, flat_loss, run_of
+from defib.diagnosis.measures.answer import Answer, answer
+from defib.diagnosis.rule import Case, Consequence, Expected, Limit, Rule
+
+_HIDDEN = ("constant-predictor", "lr-too-low", "vanishing-gradient", "saturated-unit", "dead-unit")
+
+
+class LabelOrData(Rule):
+    """Targets that are wrong, or compared with the wrong predictions."""
+
+    slug = "label-or-data"
+    fault = Fault.LABEL_OR_DATA_BUG
+    title = "the targets are wrong, or are compared with the wrong predictions"
+    rank = 10
+    causes = (
+        Cause.SHAPES_BROADCAST,
+        Cause.CONSTANT_LABELS,
+        Cause.LABELS_IGNORED,
+        Cause.LABELS_OUTSIDE,
+    )
+    limits = (
+        Limit(
+            name="ignored",
+            default=0.99,
+            unit="1",
+            meaning="share of ignored labels",
+            reason="masked language models ignore 0.85, sequences padded to a tenth of their length 0.9; "
+            "beyond 0.99 a batch of a hundred labels holds one",
+        ),
+        Limit(
+            name="solved",
+            default=0.05,
+            unit="1",
+            meaning="loss at the end over the loss at the start, at which constant labels are learned by heart",
+            reason="with constant labels the output bias alone lets the loss fall to zero",
+        ),
+        Limit(
+            name="samples",
+            default=8,
+            unit="samples",
+            meaning="fewest samples a batch that must share one label",
+            reason="of eight labels drawn from two equal classes one batch in 128 is constant, and all "
+            "batches of a run never are",
+        ),
+    )
+    consequences = tuple(
+        Consequence(rule=rule, delay=-1, why="with these targets nothing could be learned by any network")
+        for rule in _HIDDEN
+    )
+
+    def check(self, run: RunView) -> Iterable[Finding]:
+        """At most one finding: the first that holds."""
+        objective = run.objective
+        if objective is None or not len(objective.steps):
+            return
+        state = answer(run)
+        for found in (
+            self._broadcast(objective, state),
+            self._outside(objective, state),
+            self._ignored(objective, state),
+            self._constant(run, objective, state),
+        ):
+            if found is not None:
+                yield found
+                return
+
+    def _broadcast(self, objective: Objective, state: Answer) -> Finding | None:
+        """Shapes that were stretched over each other, with targets that differ."""
+        differ = objective.last("target_high") > objective.last("target_low")
+        if objective.last("broadcast") != 1 or not differ:
+            return None
+        return self.found(
+            Cause.SHAPES_BROADCAST,
+            Severity.ERROR if state.failing else Severity.WARNING,
+            "predictions and targets have different shapes and are stretched over each other: "
+            "every prediction is compared with every target",
+            evidence=(
+                Evidence(name="steps read with stretched shapes", value=len(objective.steps), unit="steps"),
+                *state.evidence,
+            ),
+            layer=objective.output_layer,
+            since_step=int(objective.steps[0]),
+        )
+
+    def _outside(self, objective: Objective, state: Answer) -> Finding | None:
+        """Targets of a binary cross-entropy below 0 or above 1."""
+        low, high = objective.last("target_low", 50), objective.last("target_high", 50)
+        if not objective.operation.startswith("BinaryCrossEntropy") or not (low < -1e-3 or high > 1 + 1e-3):
+            return None
+        return self.found(
+            Cause.LABELS_OUTSIDE,
+            Severity.ERROR,
+            f"binary cross-entropy is given targets from {low:.3g} to {high:.3g}; outside 0 to 1 it has "
+            "no minimum",
+            evidence=(
+                Evidence(name="smallest target", value=low),
+                Evidence(name="largest target", value=high),
+                *state.evidence,
+            ),
+            layer=objective.output_layer,
+            since_step=int(objective.steps[0]),
+        )
+
+    def _ignored(self, objective: Objective, state: Answer) -> Finding | None:
+        """Next to no label counts."""
+        share = objective.last("ignored", len(objective.steps))
+        if not share >= self.limit("ignored"):
+            return None
+        return self.found(
+            Cause.LABELS_IGNORED,
+            Severity.ERROR if state.failing else Severity.WARNING,
+            f"{share:.1%} of the labels carry the index that the loss ignores",
+            evidence=(Evidence(name="share of ignored labels", value=share), *state.evidence),
+            layer=objective.output_layer,
+            since_step=int(objective.steps[0]),
+        )
+
+    def _constant(self, run: RunView, objective: Objective, state: Answer) -> Finding | None:
+        """The same label throughout, learned by heart."""
+        classes = objective.columns["classes"]
+        same = bool((classes == 1).all()) and objective.last("outputs") > 1
+        if not same or len(run.optimizers) != 1 or len(objective.steps) < 5:
+            return None
+        samples = objective.last("samples")
+        if not np.isfinite(samples):
+            samples = max((live.batch for live in run.liveness.values()), default=0.0)
+        solved = state.state.end <= self.limit("solved") * state.state.start
+        if samples < self.limit("samples") or not (solved or state.state.stuck):
+            return None
+        return self.found(
+            Cause.CONSTANT_LABELS,
+            Severity.WARNING,
+            "every label of every batch read is the same, so that a constant answer is perfect",
+            evidence=(
+                Evidence(name="different labels in a batch", value=1, unit="labels"),
+                Evidence(name="batches read", value=len(objective.steps), unit="batches"),
+                *state.evidence,
+            ),
+            layer=objective.output_layer,
+            since_step=int(objective.steps[0]),
+        )
+
+    CASES: ClassVar[tuple[Case, ...]] = (
+        Case(
+            name="every prediction is compared with every target",
+            build=lambda: _compared(flat_loss(level=1.0), **_STRETCHED),
+            expect=(Expected(cause=Cause.SHAPES_BROADCAST, severity=Severity.ERROR, layer="head"),),
+        ),
+        Case(
+            name="the same while the loss falls",
+            build=lambda: _compared(falling_loss(), **_STRETCHED),
+            expect=(Expected(cause=Cause.SHAPES_BROADCAST, severity=Severity.WARNING),),
+        ),
+        Case(
+            name="a target of 1 for a whole batch",
+            build=lambda: _compared(
+                falling_loss(), broadcast=1.0, target_low=1.0, target_high=1.0, target_spread=0.0
+            ),
+        ),
+        Case(
+            name="labels of -1 and 1 for a binary cross-entropy",
+            build=lambda: _binary(-1.0),
+            expect=(Expected(cause=Cause.LABELS_OUTSIDE, severity=Severity.ERROR),),
+        ),
+        Case(name="labels of 0 and 1 for a binary cross-entropy", build=lambda: _binary(0.0)),
+        Case(
+            name="all labels are padding",
+            build=lambda: _labelled(flat_loss(), ignored=1.0, classes=0.0),
+            expect=(Expected(cause=Cause.LABELS_IGNORED, severity=Severity.ERROR),),
+        ),
+        Case(name="a masked language model", build=lambda: _labelled(falling_loss(), ignored=0.85)),
+        Case(
+            name="every label is the same",
+            build=lambda: _labelled(falling_loss(end=0.001), classes=1.0, constant_loss=0.0),
+            expect=(Expected(cause=Cause.CONSTANT_LABELS, severity=Severity.WARNING),),
+        ),
+        Case(
+            name="a contrastive loss: the positive is always first",
+            build=lambda: _labelled(falling_loss(end=1.0), classes=1.0, constant_loss=0.0),
+        ),
+    )
+
+
+_STRETCHED = {"broadcast": 1.0, "target_spread": 0.0}
+
+
+def _compared(loss: np.ndarray[tuple[int], np.dtype[np.float64]], **columns: float) -> RunView:
+    """A regression."""
+    run = run_of(Plan(path="fc1"), loss=loss, loss_operations=("MseLossBackward0",))
+    return replace(run, objective=objective_of(REGRESSION, "MseLossBackward0", **columns))
+
+
+def _labelled(loss: np.ndarray[tuple[int], np.dtype[np.float64]], **columns: float) -> RunView:
+    """A classification."""
+    return replace(run_of(Plan(path="fc1"), loss=loss), objective=objective_of(CLASSES, **columns))
+
+
+def _binary(low: float) -> RunView:
+    """A binary classification with labels of ``low`` and 1."""
+    name = "BinaryCrossEntropyWithLogitsBackward0"
+    run = run_of(Plan(path="fc1"), loss_operations=(name,))
+    return replace(run, objective=objective_of(REGRESSION, name, target_low=low, target_high=1.0))

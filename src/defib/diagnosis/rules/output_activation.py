@@ -1,0 +1,370 @@
+"""The model's last activation and the loss do not fit each other.
+
+## What it measures
+
+The operations between the last layer with parameters and the loss, read off the autograd graph; the
+range that the last activation can reach, against the range of the targets; and what enters the loss
+function.
+
+## Why it hurts
+
+Either the answer that would be right cannot be given at all, or it can be given only where the
+activation is flat: then the output saturates, and the gradient that is left says nothing.
+
+## Causes
+
+- `softmax-over-one`: a softmax over a single output is 1 whatever enters it; every gradient is
+  exactly zero.
+- `targets-out-of-range`: targets lie outside what the last activation can reach (targets of 50
+  behind a sigmoid): the loss drives it into its bound.
+- `double-activation`: the loss applies its own sigmoid or softmax to outputs that already went
+  through one. Scores between 0 and 1 make no probability above 1 / (1 + (C - 1) / e), so that the
+  loss has a floor far above 0.
+- `one-sided-output`: a ReLU makes the scores of a classifier: a score below 0 gets no gradient, and
+  its logarithm does not exist.
+- `not-log-probabilities`: the negative log-likelihood is given numbers above 0, which are no
+  logarithms of probabilities; it has no minimum then.
+
+## Prognosis
+
+It does not pass: the function itself is wrong.
+
+## Example
+
+The function x^2 + 3 from -10 to 10 is fitted through a sigmoid at the output. Targets reach 103 and
+the answer stays below 1; the loss ends at 2,138, the best constant would have cost 889.
+
+## False alarms
+
+Targets between 0 and 1 behind a sigmoid, tanh with targets from -1 to 1, ReLU with targets that are
+never negative are as they should be. A few targets beyond the bound are information as long as the
+network learns. A multiple-choice head with one output a choice is no softmax over one. An
+activation that is scaled before the loss is not judged.
+
+## References
+
+- Zhang et al.: AUTOTRAINER (2021), improper activation and loss.
+"""
+
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import ClassVar
+
+import numpy as np
+
+from defib.core.activation_index import activation_named
+from defib.core.finding import Cause, Confidence, Evidence, Fault, Finding, Severity
+from defib.core.run import Objective, RunView, Wiring
+from defib.diagnosis.case_parts import CLASSES, REGRESSION, objective_of, shaped
+from defib.diagnosis.cases import Plan, falling_loss, flat_loss, run_of
+from defib.diagnosis.measures.answer import Answer, answer
+from defib.diagnosis.rule import Case, Consequence, Expected, Limit, Rule
+
+_SHAPES = ("View", "Reshape", "Squeeze", "Unsqueeze", "Flatten", "Transpose", "Permute", "T", "ToCopy", "Clone")
+_NORMALISERS = {"SoftmaxBackward0", "LogSoftmaxBackward0"}
+_ONE_SIDED = {"ReluBackward0", "ThresholdBackward0"}
+_LOGITS = {"BinaryCrossEntropyWithLogitsBackward0", "LogSoftmaxBackward0"}
+_SQUASHED = {"SigmoidBackward0", "SoftmaxBackward0"}
+
+
+class OutputActivation(Rule):
+    """A last activation that the loss cannot use."""
+
+    slug = "output-activation"
+    fault = Fault.WRONG_LOSS_OR_OUTPUT_ACTIVATION
+    title = "the model's last activation and the loss do not fit each other"
+    rank = 12
+    causes = (
+        Cause.SOFTMAX_OVER_ONE,
+        Cause.TARGETS_OUT_OF_RANGE,
+        Cause.DOUBLE_ACTIVATION,
+        Cause.ONE_SIDED_OUTPUT,
+        Cause.NOT_LOG_PROBABILITIES,
+    )
+    limits = (
+        Limit(
+            name="beyond",
+            default=0.5,
+            unit="1",
+            meaning="how far targets reach beyond the activation's bound, in standard deviations of the "
+            "targets, before it is reported",
+            reason="less than that is rounding and label noise; the nearest reachable answer is closer "
+            "than the typical error of the best constant",
+        ),
+    )
+    consequences = tuple(
+        Consequence(
+            rule=rule,
+            harmful=True,
+            delay=-1,
+            why="an output that cannot fit drives units into their flat sides, and no scale of data or "
+            "step would have made it fit",
+        )
+        for rule in (
+            "saturated-unit", "vanishing-gradient", "dead-unit", "constant-predictor", "unscaled-data",
+            "initialisation", "lr-too-low", "lr-too-high", "update-lost", "exploding-gradient",
+        )
+    ) + (
+        Consequence(
+            rule="non-finite",
+            when=(Cause.ONE_SIDED_OUTPUT, Cause.NOT_LOG_PROBABILITIES),
+            harmful=True,
+            delay=-1,
+            causes=(Cause.NON_FINITE_LOSS, Cause.NON_FINITE_FORWARD, Cause.NON_FINITE_BACKWARD),
+            why="a score of 0 has no logarithm",
+        ),
+    )  # fmt: skip
+
+    def check(self, run: RunView) -> Iterable[Finding]:
+        """At most one finding: the first that holds."""
+        state = answer(run)
+        for found in (
+            self._softmax_over_one(run, state),
+            self._not_log_probabilities(run, state),
+            self._double(run, state),
+            self._out_of_range(run, state),
+            self._one_sided(run, state),
+        ):
+            if found is not None:
+                yield found
+                return
+
+    def _softmax_over_one(self, run: RunView, state: Answer) -> Finding | None:
+        """A softmax over a single output, seen by its width and by its constant result."""
+        uses = [w for w in run.wirings if w.output and w.operation in _NORMALISERS]
+        narrow = any(w.units == 1 for w in uses)
+        layer = run.layer(run.objective.output_layer) if run.objective is not None else None
+        single = layer is not None and layer.units == 1 and bool(_NORMALISERS & set(run.loss_operations))
+        if not (narrow or single) or (not narrow and not _never_moves(run)):
+            return None
+        where = layer.path if layer is not None else next(iter(uses)).site.path
+        return self.found(
+            Cause.SOFTMAX_OVER_ONE,
+            Severity.ERROR,
+            "a softmax over a single output is 1 for every input, so that every gradient is exactly zero",
+            evidence=(Evidence(name="outputs", value=1, unit="outputs"), *state.evidence),
+            confidence=Confidence.EXACT,
+            layer=where,
+            since_step=0,
+        )
+
+    def _not_log_probabilities(self, run: RunView, state: Answer) -> Finding | None:
+        """A negative log-likelihood of numbers above 0."""
+        objective = run.objective
+        if objective is None or not objective.operation.startswith("NllLoss"):
+            return None
+        high = objective.last("prediction_high", len(objective.steps))
+        if not high > 1e-3:  # a logarithm of a probability is at most 0, give or take rounding
+            return None
+        return self.found(
+            Cause.NOT_LOG_PROBABILITIES,
+            Severity.ERROR if state.failing else Severity.WARNING,
+            f"the negative log-likelihood is given numbers up to {high:.3g}, and logarithms of "
+            "probabilities are at most 0",
+            evidence=(Evidence(name="largest number that enters the loss", value=high), *state.evidence),
+            layer=objective.output_layer,
+            since_step=int(objective.steps[0]),
+        )
+
+    def _double(self, run: RunView, state: Answer) -> Finding | None:
+        """A sigmoid or softmax right below a loss that applies its own."""
+        operations = _plain(run.loss_operations)
+        for upper, lower in zip(operations, operations[1:], strict=False):
+            if upper in _LOGITS and lower in _SQUASHED:
+                break
+        else:
+            return None
+        names = (_name(lower), "its own sigmoid" if upper.startswith("Binary") else "its own softmax")
+        return self.found(
+            Cause.DOUBLE_ACTIVATION,
+            Severity.ERROR if state.failing else Severity.WARNING,
+            f"the loss applies {names[1]} to outputs that went through a {names[0]} already",
+            evidence=state.evidence,
+            confidence=Confidence.EXACT,
+            layer=run.objective.output_layer if run.objective is not None else "",
+            since_step=0,
+        )
+
+    def _out_of_range(self, run: RunView, state: Answer) -> Finding | None:
+        """Targets that the last activation cannot reach."""
+        objective, wiring = run.objective, _last_activation(run)
+        if objective is None or wiring is None or not objective.operation:
+            return None
+        low, high = _range(wiring)
+        if objective.operation.startswith("Binary"):
+            return None
+        count = len(objective.steps)
+        targets = objective.last("target_low", count), objective.last("target_high", count)
+        spread, mean = objective.last("target_spread", count), objective.last("target_mean", count)
+        beyond = max(targets[1] - high, low - targets[0])
+        if not beyond > self.limit("beyond") * max(spread, 0.1):
+            return None
+        hopeless = mean > high or mean < low  # not even the targets' mean can be answered
+        bad = Severity.ERROR if hopeless or state.failing else Severity.INFO
+        return self.found(
+            Cause.TARGETS_OUT_OF_RANGE,
+            bad,
+            f"targets reach from {targets[0]:.3g} to {targets[1]:.3g}, and {wiring.activation} gives "
+            f"{_interval(low, high)}",
+            evidence=(
+                Evidence(name="smallest target", value=targets[0]),
+                Evidence(name="largest target", value=targets[1]),
+                Evidence(name="mean target", value=mean),
+                Evidence(name="targets beyond the bound by at most", value=beyond),
+                *state.evidence,
+            ),
+            layer=wiring.site.path,
+            since_step=int(objective.steps[0]),
+        )
+
+    def _one_sided(self, run: RunView, state: Answer) -> Finding | None:
+        """A ReLU as the score of a classifier."""
+        objective = run.objective
+        classifies = objective is not None and objective.operation.startswith(("NllLoss", "BinaryCross"))
+        last = next((w for w in run.wirings if w.output and w.operation in _ONE_SIDED), None)
+        if not classifies or last is None or last.operation not in run.loss_operations or not state.failing:
+            return None
+        return self.found(
+            Cause.ONE_SIDED_OUTPUT,
+            Severity.ERROR,
+            f"the scores of the classifier go through {last.activation}, which gives no score below 0 "
+            "and no gradient there",
+            evidence=state.evidence,
+            layer=last.site.path,
+            since_step=0,
+        )
+
+    CASES: ClassVar[tuple[Case, ...]] = (
+        Case(
+            name="a softmax over a single output",
+            build=lambda: _output("softmax", flat_loss(), units=1, prediction_spread=0.0),
+            expect=(Expected(cause=Cause.SOFTMAX_OVER_ONE, severity=Severity.ERROR, layer="head"),),
+        ),
+        Case(
+            name="targets up to 103 behind a sigmoid",
+            build=lambda: _output("sigmoid", flat_loss(), **_FAR),
+            expect=(Expected(cause=Cause.TARGETS_OUT_OF_RANGE, severity=Severity.ERROR, layer="head"),),
+        ),
+        Case(
+            name="a few targets beyond a tanh in a network that learns",
+            build=lambda: _output("tanh", falling_loss(), target_low=-2.5, target_high=2.5),
+            expect=(Expected(cause=Cause.TARGETS_OUT_OF_RANGE, severity=Severity.INFO),),
+        ),
+        Case(
+            name="targets from 0 to 1 behind a sigmoid",
+            build=lambda: _output("sigmoid", falling_loss(), target_low=0.0, target_high=1.0),
+        ),
+        Case(
+            name="targets that are never negative behind a ReLU",
+            build=lambda: _output("relu", falling_loss(), target_low=0.0, target_high=90.0),
+        ),
+        Case(
+            name="a linear output",
+            build=lambda: replace(
+                run_of(Plan(path="fc1"), loss_operations=("MseLossBackward0",)),
+                objective=objective_of(REGRESSION, "MseLossBackward0", **_FAR),
+            ),
+        ),
+        Case(
+            name="softmax, then a cross-entropy with its own",
+            build=lambda: _classifier("LogSoftmaxBackward0", "SoftmaxBackward0", loss=falling_loss()),
+            expect=(Expected(cause=Cause.DOUBLE_ACTIVATION, severity=Severity.WARNING),),
+        ),
+        Case(
+            name="ReLU scores that are divided by their sum",
+            build=lambda: _scores(flat_loss()),
+            expect=(Expected(cause=Cause.ONE_SIDED_OUTPUT, severity=Severity.ERROR, layer="head"),),
+        ),
+        Case(name="ReLU scores that learn", build=lambda: _scores(falling_loss())),
+        Case(
+            name="raw scores for a negative log-likelihood",
+            build=lambda: _classifier(loss=flat_loss(), prediction_high=3.0),
+            expect=(Expected(cause=Cause.NOT_LOG_PROBABILITIES, severity=Severity.ERROR),),
+        ),
+        Case(name="a cross-entropy on logits", build=lambda: _classifier("LogSoftmaxBackward0")),
+    )
+
+
+_FAR = {"target_low": 3.0, "target_high": 103.0, "target_mean": 36.0, "target_spread": 30.0}
+
+
+def _output(
+    activation: str, loss: np.ndarray[tuple[int], np.dtype[np.float64]], units: int = 8, **columns: float
+) -> RunView:
+    """A regression through that activation."""
+    known = activation_named(activation)
+    operation = known.operations[0] if known is not None else ""
+    run = run_of(
+        Plan(path="fc1"),
+        Plan(path="head", activation=activation, units=units),
+        output="other",
+        loss=loss,
+        loss_operations=("MseLossBackward0", operation),
+    )
+    return shaped(replace(run, objective=objective_of(REGRESSION, "MseLossBackward0", **columns)))
+
+
+def _classifier(
+    *operations: str, loss: np.ndarray[tuple[int], np.dtype[np.float64]] | None = None, **columns: float
+) -> RunView:
+    """A classification with those operations below the loss."""
+    run = run_of(Plan(path="fc1"), loss=loss, loss_operations=("NllLossBackward0", *operations))
+    return replace(run, objective=objective_of(CLASSES, **columns))
+
+
+def _scores(loss: np.ndarray[tuple[int], np.dtype[np.float64]]) -> RunView:
+    """A classification whose scores go through a ReLU."""
+    run = run_of(
+        Plan(path="fc1"),
+        Plan(path="head"),
+        output="other",
+        loss=loss,
+        loss_operations=("NllLossBackward0", "LogBackward0", "DivBackward0", "ReluBackward0"),
+    )
+    return shaped(replace(run, objective=objective_of(CLASSES)))
+
+
+def _never_moves(run: RunView) -> bool:
+    """Whether every gradient that was read is exactly zero."""
+    if run.norms is None or not len(run.norms.steps):
+        return False
+    gradient = run.norms.gradient
+    return bool(np.isfinite(gradient).any() and (np.nan_to_num(gradient) == 0).all())
+
+
+def _plain(operations: tuple[str, ...]) -> tuple[str, ...]:
+    """The operations without those that only change the shape."""
+    return tuple(o for o in operations if not o.startswith(_SHAPES) or o.startswith(("Tanh", "Threshold")))
+
+
+def _last_activation(run: RunView) -> Wiring | None:
+    """The activation whose result enters the loss function unchanged; None if there is none."""
+    operations = _plain(run.loss_operations)
+    if len(operations) < 2:
+        return None
+    return next((w for w in run.wirings if w.output and w.operation == operations[1]), None)
+
+
+def _range(wiring: Wiring) -> tuple[float, float]:
+    """The values that an activation can take."""
+    activation = activation_named(wiring.activation)
+    if activation is None or wiring.activation in {"log_softmax", "abs", "maximum"}:
+        return -np.inf, np.inf
+    if wiring.activation == "softmax":
+        return 0.0, 1.0
+    with np.errstate(over="ignore"):
+        values = activation.forward(np.array([-1e3, -1.0, 0.0, 1.0, 1e3]), wiring.options)
+    low, high = float(values.min()), float(values.max())
+    return (low if low > -100 else -np.inf), (high if high < 100 else np.inf)
+
+
+def _interval(low: float, high: float) -> str:
+    """A range in words."""
+    if np.isfinite(low) and np.isfinite(high):
+        return f"{low:.3g} to {high:.3g}"
+    return f"nothing below {low:.3g}" if np.isfinite(low) else f"nothing above {high:.3g}"
+
+
+def _name(operation: str) -> str:
+    """An activation's name from its node's."""
+    return operation.removesuffix("Backward0").lower()
