@@ -114,11 +114,12 @@ def test_a_backward_that_fails_leaves_no_graph_behind(sink):
     session = watched(model, sink)
     refs = []
     for _ in range(3):
-        hidden = model[1](Refuses.apply(model[0](torch.randn(5, 6))))
-        refs.append(memory_of(hidden))
+        x = torch.randn(5, 6)
+        refs.append(memory_of(x))  # kept by the first layer's node, which this backward never reaches
+        hidden = model[1](Refuses.apply(model[0](x)))
         with pytest.raises(ValueError, match="no"):
             model[2](hidden).sum().backward()
-        del hidden
+        del hidden, x
     try:
         assert all(r.expired() for r in refs)
     finally:
@@ -146,9 +147,12 @@ def test_a_reading_that_fails_half_way_leaves_no_graph_behind(sink, monkeypatch)
         refs.append(memory_of(hidden))
         model[4](hidden).sum().backward()
         del hidden
+    refs += [weakref.ref(p) for p in model.parameters()]
+    del model
     gc.collect()
     assert session.faults == 2
-    assert all(r.expired() for r in refs)
+    assert all(r.expired() for r in refs[:2])
+    assert [r() for r in refs[2:]] == [None] * 6, "a hook left on a node keeps the node and its leaves"
     session.close()
 
 

@@ -46,9 +46,9 @@ HOSTILE = [
 
 
 def no_surprise(text: str) -> None:
-    """Every line fits, and nothing in it can command a terminal."""
+    """Every line fits (a path stays in one piece), and nothing in it can command a terminal."""
     for line in text.split("\n"):
-        assert columns(line) <= 80
+        assert columns(line) <= (80 if not line.startswith(("record ", "next ")) else 210)
         assert not [c for c in line if unicodedata.category(c) in ("Cc", "Cf", "Cs", "Zl", "Zp")]
 
 

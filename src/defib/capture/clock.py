@@ -2,12 +2,14 @@
 
 import sys
 import weakref
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 
-from defib.capture.border import scalar
+from defib.capture.border import scalar, scalars
 from defib.capture.naming import Names, Owner
+from defib.capture.scaling import Heard, Number, mean_loss
 from defib.capture.vitals import Target, Vitals
 from defib.core.site import Site
 
@@ -31,7 +33,8 @@ class Clock:
         self.batches = 0
         self._optimizer = weakref.ref(optimizer, lambda _: self.vitals.release())
         self._scaler: weakref.ref[Any] | None = None
-        self._loss: float | torch.Tensor = float("nan")
+        self._loss: Number = float("nan")
+        self._skips: list[tuple[int, Number]] = []
 
     @property
     def alive(self) -> bool:
@@ -84,21 +87,29 @@ class Clock:
                 by_layer.setdefault(owner.path, {})[owner.field] = parameter
                 owners[owner.path] = owner
         self.paths = frozenset(by_layer)
-        targets = [t for path, fields in by_layer.items() if (t := _target(owners[path], fields, path in feeding))]
-        self.vitals.aim(tuple(targets))
+        targets = (_target(owners[path], fields, path in feeding) for path, fields in by_layer.items())
+        self.vitals.aim(tuple(t for t in targets if t is not None))
         self.planned = self.shape(sites)
 
-    def tick(self, optimizer: torch.optim.Optimizer, losses: list[float | torch.Tensor]) -> None:
+    def tick(self, optimizer: torch.optim.Optimizer, heard: Sequence[Heard]) -> None:
         """One step: liveness, loss (of the backwards since the last step), learning rate, loss scale."""
         scale = self.scale()
-        if losses:
-            self._loss = losses[0] if len(losses) == 1 else sum(losses) / len(losses)
-            if self._scaler is not None:
-                self._loss = self._loss / scale
+        if heard and self._scaler is None:
+            self._loss = heard[0].loss if len(heard) == 1 else sum(h.loss for h in heard) / len(heard)
+        elif heard:
+            self._loss, skips = mean_loss(heard, scale)
+            if len(heard) > 1:
+                self._skips.append((self.vitals.step, skips))
         lr = optimizer.param_groups[0].get("lr", float("nan"))
         self.vitals.tick(self._loss, scalar(lr) if isinstance(lr, torch.Tensor) else lr, scale)
 
-    def scale(self) -> float | torch.Tensor:
+    def skips(self) -> list[tuple[int, int]]:
+        """Steps before which the scaler skipped others since the last call, and how many; may wait."""
+        waiting, self._skips = self._skips, []
+        counts = scalars([count for _, count in waiting])
+        return [(step, int(n)) for (step, _), n in zip(waiting, counts, strict=True) if n > 0]
+
+    def scale(self) -> Number:
         """The loss scale in force, 1.0 without a scaler; on an accelerator a tensor that nobody waits for."""
         scaler = self._scaler() if self._scaler is not None else None
         value = getattr(scaler, "_scale", None)

@@ -52,10 +52,14 @@ class Reading:
         self.samples = 0
         self._parts: list[_Part] = []
         self._handles: list[Any] = []
-        for tap in walk.taps:
-            with torch.no_grad():
-                self._forward(tap, preactivations)
-            self._handles.append(tap.node.register_hook(self._behind(tap)))
+        try:
+            for tap in walk.taps:
+                with torch.no_grad():
+                    self._forward(tap, preactivations)
+                self._handles.append(tap.node.register_hook(self._behind(tap)))
+        except Exception:
+            self.done()
+            raise
 
     def done(self) -> None:
         """The backward is over: take the hooks off (a retained graph may run again)."""
