@@ -29,6 +29,8 @@ class Memory:
     events: list[tuple[int, str, dict[str, Any]]] = field(default_factory=list)
     status: str | None = None
 
+    seconds = 0.0
+
     def facts(self, values: dict[str, Any]) -> None:
         self.known.update(values)
 

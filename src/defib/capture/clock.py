@@ -7,11 +7,10 @@ from typing import Any
 
 import torch
 
-from defib.capture.border import scalar, scalars
+from defib.capture.border import Numbers, scalar
 from defib.capture.naming import Names, Owner
-from defib.capture.scaling import Heard, Number, mean_loss
+from defib.capture.scaling import Heard, Scalar, mean_loss
 from defib.capture.vitals import Target, Vitals
-from defib.core.site import Site
 
 
 class Clock:
@@ -33,8 +32,7 @@ class Clock:
         self.batches = 0
         self._optimizer = weakref.ref(optimizer, lambda _: self.vitals.release())
         self._scaler: weakref.ref[Any] | None = None
-        self._loss: Number = float("nan")
-        self._skips: list[tuple[int, Number]] = []
+        self._loss: Scalar = float("nan")
 
     @property
     def alive(self) -> bool:
@@ -68,14 +66,18 @@ class Clock:
             "parameters": [self.names.get(id(p), "") for p in self.parameters()],
         }
 
-    def shape(self, sites: frozenset[Site]) -> tuple[int, ...]:
+    def shape(self, feeding: frozenset[str]) -> tuple[int, ...]:
         """What a plan depends on: a group added or a layer unfrozen calls for a new one."""
         own = self.parameters()
-        return len(sites), len(own), sum(p.requires_grad for p in own)
+        return len(feeding), len(own), sum(p.requires_grad for p in own)
 
-    def plan(self, names: Names, sites: frozenset[Site]) -> None:
-        """Choose what to read on every step: biases, and weight rows of sites without one."""
-        feeding = {site.path for site in sites}
+    def plan(self, names: Names, feeding: frozenset[str]) -> None:
+        """Choose what to read on every step.
+
+        Args:
+            names: Names of parameters.
+            feeding: Layers of which weight rows are read where there is no bias.
+        """
         own = self.parameters()
         self.names = {}
         by_layer: dict[str, dict[str, torch.Tensor]] = {}
@@ -89,31 +91,35 @@ class Clock:
         self.paths = frozenset(by_layer)
         targets = (_target(owners[path], fields, path in feeding) for path, fields in by_layer.items())
         self.vitals.aim(tuple(t for t in targets if t is not None))
-        self.planned = self.shape(sites)
+        self.planned = self.shape(feeding)
 
     def tick(self, optimizer: torch.optim.Optimizer, heard: Sequence[Heard]) -> None:
         """One step: liveness, loss (of the backwards since the last step), learning rate, loss scale."""
         scale = self.scale()
+        skips: Scalar = 0.0
         if heard and self._scaler is None:
-            self._loss = heard[0].loss if len(heard) == 1 else sum(h.loss for h in heard) / len(heard)
+            self._loss = heard[0][0] if len(heard) == 1 else sum(h[0] for h in heard) / len(heard)
         elif heard:
             self._loss, skips = mean_loss(heard, scale)
-            if len(heard) > 1:
-                self._skips.append((self.vitals.step, skips))
         lr = optimizer.param_groups[0].get("lr", float("nan"))
-        self.vitals.tick(self._loss, scalar(lr) if isinstance(lr, torch.Tensor) else lr, scale)
+        self.vitals.tick(self._loss, scalar(lr) if isinstance(lr, torch.Tensor) else lr, scale, skips)
 
-    def skips(self) -> list[tuple[int, int]]:
-        """Steps before which the scaler skipped others since the last call, and how many; may wait."""
-        waiting, self._skips = self._skips, []
-        counts = scalars([count for _, count in waiting])
-        return [(step, int(n)) for (step, _), n in zip(waiting, counts, strict=True) if n > 0]
-
-    def scale(self) -> Number:
+    def scale(self) -> Scalar:
         """The loss scale in force, 1.0 without a scaler; on an accelerator a tensor that nobody waits for."""
         scaler = self._scaler() if self._scaler is not None else None
         value = getattr(scaler, "_scale", None)
         return scalar(value) if isinstance(value, torch.Tensor) else 1.0
+
+    def scales(self, at_backward: Scalar | None) -> Numbers:
+        """Loss scale at a backward (if unknown: at the step) and at the step, on their way to the host."""
+        scale = self.scale()
+        known = self.has_scaler and at_backward is not None
+        return Numbers([at_backward if known and at_backward is not None else scale, scale])
+
+    def scale_on_gradients(self) -> Scalar:
+        """Loss scale still on ``.grad`` when this optimiser steps: a fused one divides by itself."""
+        scale = getattr(self._optimizer(), "grad_scale", None)
+        return scale.detach() if isinstance(scale, torch.Tensor) else 1.0
 
     def look_for_scaler(self) -> None:
         """Find the GradScaler among the callers of this step, if one drives it."""

@@ -42,8 +42,9 @@ _CASTS = {
 
 _NORMS = ("BatchNorm", "LayerNorm", "GroupNorm", "InstanceNorm", "RmsNorm", "RMSNorm")
 _CHANNELS_FIRST = ("Convolution", "BatchNorm", "GroupNorm", "InstanceNorm")
+COMPILED = "runs inside torch.compile"
 _OPAQUE = {
-    "CompiledFunctionBackward": "runs inside torch.compile",
+    "CompiledFunctionBackward": COMPILED,
     "MkldnnRnnLayerBackward0": "the inside of a fused recurrent kernel is not visible",
     "CudnnRnnBackward0": "the inside of a fused recurrent kernel is not visible",
     "CheckpointFunctionBackward": "runs inside a reentrant checkpoint",

@@ -10,7 +10,7 @@ import torch
 
 from defib.capture.border import Transfer
 
-SAMPLE = 65_536
+SAMPLE = 16_384
 """Entries of a tensor that are compared before and after the step."""
 
 
@@ -22,7 +22,7 @@ class StepNorms:
         scale: The loss scale still on the gradients; 1.0 if none.
     """
 
-    def __init__(self, parameters: list[tuple[str, torch.Tensor]], scale: float) -> None:
+    def __init__(self, parameters: list[tuple[str, torch.Tensor]], scale: float | torch.Tensor) -> None:
         self.names = tuple(name for name, _ in parameters)
         self._tensors = [p for _, p in parameters]
         with torch.no_grad():

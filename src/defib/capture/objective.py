@@ -19,7 +19,7 @@ _BINARY_LOSSES = {"BinaryCrossEntropyBackward0", "BinaryCrossEntropyWithLogitsBa
 _SQUARE_LOSSES = {"MseLossBackward0"}
 
 _MAX_CLASSES = 4096
-_MAX_ENTRIES = 1 << 20
+_MAX_ENTRIES = 1 << 16
 
 
 class ObjectiveReading:
@@ -82,10 +82,13 @@ def _targets(node: Node) -> dict[str, torch.Tensor]:
         return {}
     values = _spread("prediction", prediction)
     if node.name() in _CLASS_LOSSES:
-        return values | _classes(prediction, target, int(getattr(node, "_saved_ignore_index", -100)))
+        ignored = int(getattr(node, "_saved_ignore_index", -100))
+        return values | _classes(prediction, target, ignored, plain=_plain(node))
     values |= _spread("target", target)
     stretched = any(0 in t.stride() and t.numel() > 1 for t in (prediction, target))
     values["broadcast"] = _number(float(stretched and prediction.stride() != target.stride()), target)
+    if not _plain(node):
+        return values
     y = _some(target).double()
     y = y.reshape(y.shape[0], -1)
     if node.name() in _SQUARE_LOSSES:
@@ -96,7 +99,17 @@ def _targets(node: Node) -> dict[str, torch.Tensor]:
     return values
 
 
-def _classes(prediction: torch.Tensor, target: torch.Tensor, ignored: int) -> dict[str, torch.Tensor]:
+def _plain(node: Node) -> bool:
+    """Whether the loss is the unweighted mean over the batch, so that a constant's loss compares with it."""
+    weighted = any(
+        isinstance(getattr(node, f"_saved_{name}", None), torch.Tensor) for name in ("weight", "pos_weight")
+    )
+    return not weighted and int(getattr(node, "_saved_reduction", 1)) == 1
+
+
+def _classes(
+    prediction: torch.Tensor, target: torch.Tensor, ignored: int, *, plain: bool
+) -> dict[str, torch.Tensor]:
     """Label statistics of a classification batch; the constant's loss is the labels' entropy."""
     outputs = int(prediction.shape[1]) if prediction.ndim > 1 else int(prediction.shape[0])
     values = {"outputs": _number(outputs, target)}
@@ -106,7 +119,8 @@ def _classes(prediction: torch.Tensor, target: torch.Tensor, ignored: int) -> di
     counts = (labels[:, None] == torch.arange(outputs, device=labels.device)).sum(0).double()
     p = counts / counts.sum().clamp(min=1)
     values["classes"] = (counts > 0).sum().double()
-    values["constant_loss"] = -(p * p.clamp(min=1e-300).log()).sum()
+    if plain:
+        values["constant_loss"] = -(p * p.clamp(min=1e-300).log()).sum()
     values["ignored"] = (labels == ignored).double().mean()
     return values
 

@@ -13,7 +13,7 @@ import torch.nn.functional as F  # noqa: N812 - torch's own convention
 
 from defib.capture.graph import Producer, Tap, saved_tensor
 
-ROWS = 256
+ROWS = 64
 """Rows of the batch that are recomputed at most; images and sequences count by their positions."""
 
 

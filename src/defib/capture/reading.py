@@ -5,6 +5,7 @@ Letters: ``U`` units.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from time import perf_counter
 from typing import Any
 
 import numpy as np
@@ -40,6 +41,9 @@ class Reading:
     Nothing of the user's is kept: tensors are reduced on the spot, hooks sit on
     autograd nodes that die with the backward and hold this object only.
 
+    Attributes:
+        seconds: Time that its hooks took inside backward.
+
     Args:
         walk: The graph that backward is about to run through.
         preactivations: Also recompute the pre-activations that autograd did not keep.
@@ -50,6 +54,7 @@ class Reading:
         self.faults: list[Exception] = []
         self.unread: dict[Site, str] = {}
         self.samples = 0
+        self.seconds = 0.0
         self._parts: list[_Part] = []
         self._handles: list[Any] = []
         try:
@@ -108,6 +113,7 @@ class Reading:
         """A hook for one node: gradients on both sides. It changes nothing and never raises."""
 
         def hook(behind: tuple[Any, ...], before: tuple[Any, ...]) -> None:
+            start = perf_counter()
             try:
                 with torch.no_grad():
                     if before and isinstance(before[0], torch.Tensor):
@@ -116,6 +122,7 @@ class Reading:
                         self._take(tap, Signal.PREACTIVATION_GRAD, behind[0].detach())
             except Exception as error:  # noqa: BLE001 - nothing of ours may reach the user's backward
                 self.faults.append(error)
+            self.seconds += perf_counter() - start
 
         return hook
 
@@ -127,7 +134,10 @@ class Reading:
             return
         samples = int(tensor.shape[0]) if tensor.ndim else 1
         self.samples = max(self.samples, samples)
-        with torch.autocast(tensor.device.type, enabled=False):
+        if torch.is_autocast_enabled(tensor.device.type):
+            with torch.autocast(tensor.device.type, enabled=False):
+                values = tally(tensor, tap.axis(tensor), flat, saturated)
+        else:  # entering that context costs as much as a small reading
             values = tally(tensor, tap.axis(tensor), flat, saturated)
         self._parts.append(_Part(site=tap.wiring.site, signal=signal, samples=samples, values=values))
 

@@ -6,6 +6,7 @@ the loss, concatenate the bias gradients, look at the clock.
 """
 
 import math
+from collections import deque
 from collections.abc import Iterable
 from time import perf_counter
 from typing import Any
@@ -22,12 +23,16 @@ from defib.capture.norms import StepNorms
 from defib.capture.objective import ObjectiveReading
 from defib.capture.origin import blame
 from defib.capture.reading import Collected, Reading
+from defib.capture.scaling import Heard, Scalar, factor, known_skipped
 from defib.capture.summary import Summary
 from defib.core.ports import Sink
 from defib.core.site import Signal, Site
 from defib.core.tally import Tally
 
 FLUSH_SECONDS = 0.5
+_MOST_READ = 64
+"""Backwards that are read before one step: more micro-batches, or steps that never come, cost nothing."""
+_MOST_LOSSES = 4096
 _IN_BACKWARD = -1
 
 
@@ -57,18 +62,21 @@ class Recorder:
         self._given = bool(self.names.layers())
         self._chosen = {id(o) for o in optimizers}
         self._clocks: dict[int, Clock] = {}
-        self._losses: list[float | torch.Tensor] = []
-        self._collected: list[Collected] = []
-        self._objectives: list[ObjectiveReading] = []
+        self._heard: deque[Heard] = deque(maxlen=_MOST_LOSSES)
+        self._collected: list[tuple[Collected, Scalar | None]] = []
+        self._objectives: list[tuple[ObjectiveReading, Scalar | None]] = []
         self._waiting: list[tuple[int, Clock, Collected, Numbers]] = []
         self._norms: dict[int, tuple[int, StepNorms]] = {}
-        self._objective_transfers: list[tuple[int, ObjectiveReading]] = []
+        self._objective_transfers: list[tuple[int, ObjectiveReading, Numbers]] = []
         self._norm_transfers: list[tuple[int, tuple[str, ...], Transfer]] = []
         self._armed = True
         self._unread: set[int] = set()
         self._stepped: list[Clock] = []
+        self._scale: Scalar | None = None
         self._reading_cost = 0.0
         self._cost = 0.0
+        self._in_step = False
+        self._sink_seconds = 0.0
         self._started = self._last_step = self._last_flush = perf_counter()
 
     # -- around backward ---------------------------------------------------
@@ -80,30 +88,42 @@ class Recorder:
         if self._stepped and not nested:
             self._collected.clear()
             self._objectives.clear()
-            self._losses.clear()
+            self._heard.clear()
             self._stepped = []
-        roots = [t.grad_fn for t in tensors if t.grad_fn is not None]
-        if self._armed:
-            self.names.complete()
-        if not roots or (self._given and self._armed and not self._concerns(roots)):
-            return None
-        if not nested and len(tensors) == 1 and tensors[0].numel() == 1:
-            loss = scalar(tensors[0])
-            self._losses.append(loss)
-            if isinstance(loss, float) and not math.isfinite(loss) and not self.summary.non_finite:
-                self._blame(tensors[0])
-        if not self._armed:
+        reading = None
+        if self._armed and len(self._collected) < _MOST_READ:
+            reading = self._read(tensors, nested)
+            self._reading_cost += perf_counter() - start
+        else:
+            self._hear(tensors, nested)
             self._cost += perf_counter() - start
+        return reading
+
+    def _hear(self, tensors: tuple[torch.Tensor, ...], nested: bool) -> torch.Tensor | None:
+        """Keep the loss, if ``backward`` was called on one; returns it."""
+        if nested or len(tensors) != 1 or tensors[0].numel() != 1 or tensors[0].grad_fn is None:
             return None
+        loss = scalar(tensors[0])
+        self._scale = factor(tensors[0])
+        self._heard.append((loss, self._scale))
+        if isinstance(loss, float) and not math.isfinite(loss) and not self.summary.non_finite:
+            self._blame(tensors[0])
+        return tensors[0]
+
+    def _read(self, tensors: tuple[torch.Tensor, ...], nested: bool) -> Reading | None:
+        """Walk the graph of what is being trained, and read it."""
+        roots = [t.grad_fn for t in tensors if t.grad_fn is not None]
+        self.names.complete()
+        if not roots or (self._given and not self._concerns(roots)):
+            return None
+        loss = self._hear(tensors, nested)
         if not self._given:
             self.names.search(parameters_below(roots))
         graph = walk(roots, self.names)
         self.summary.saw(graph)
-        if not nested and len(tensors) == 1 and tensors[0].numel() == 1 and graph.reached:
-            self._objectives.append(ObjectiveReading(graph, tensors[0]))
-        reading = Reading(graph, preactivations=True)
-        self._reading_cost += perf_counter() - start
-        return reading
+        if loss is not None and graph.reached:
+            self._objectives.append((ObjectiveReading(graph, loss), self._scale))
+        return Reading(graph, preactivations=True)
 
     def backward_ended(self, reading: Reading) -> None:
         """That backward has run."""
@@ -111,10 +131,10 @@ class Recorder:
         for fault in reading.faults:
             raise fault
         self.summary.unread(reading.unread)
-        self._collected.append(reading.collect())
+        self._collected.append((reading.collect(), self._scale))
         for clock in self._stepped:  # an optimiser that steps inside backward is ahead of the reading
             self._attribute(clock)
-        self._reading_cost += perf_counter() - start
+        self._reading_cost += perf_counter() - start + reading.seconds
 
     def _concerns(self, roots: list[Any]) -> bool:
         return any(self.names.owner(p) is not None for p in parameters_below(roots))
@@ -133,19 +153,26 @@ class Recorder:
     def step_begins(self, optimizer: torch.optim.Optimizer, uses_closure: bool) -> None:
         """An optimiser is about to step; with a closure its gradients are not there yet."""
         start = perf_counter()
+        self._in_step = False
         clock = self._clock(optimizer)
-        if clock is None and self._given and not self._chosen:
-            self._losses.clear()  # a stranger steps: what was kept was the loss of its network
-        if clock is not None and not uses_closure:
-            self._tick(clock, optimizer)
-            if self._armed:
-                self._before_step(clock)
-                self._reading_cost += perf_counter() - start
-                return
-        self._cost += perf_counter() - start
+        if clock is None:
+            if self._given and not self._chosen:
+                self._heard.clear()  # a stranger steps: what was kept was the loss of its network
+            return
+        self._in_step = self._armed or uses_closure
+        if uses_closure:
+            return
+        self._tick(clock, optimizer)
+        if self._armed:
+            self._before_step(clock)
+            self._reading_cost += perf_counter() - start
+        else:
+            self._conclude(clock, start)
 
     def step_ended(self, optimizer: torch.optim.Optimizer, uses_closure: bool) -> None:
-        """It has stepped."""
+        """It has stepped; all but a sampled step was concluded before it."""
+        if not self._in_step:
+            return
         start = perf_counter()
         clock = self._clock(optimizer)
         if clock is None:
@@ -155,11 +182,17 @@ class Recorder:
             self._attribute(clock)
         if self._armed:
             self._after_step(clock, start)
-        elif clock.vitals.full or start - self._last_flush > FLUSH_SECONDS:
+            start = perf_counter()
+        self._conclude(clock, start)
+
+    def _conclude(self, clock: Clock, start: float) -> None:
+        """Flush if it is time, settle the account of this step, and see whether to read the next one."""
+        if start - self._last_flush > FLUSH_SECONDS:
             self.flush()
-        self._cost += perf_counter() - start
+        elif clock.vitals.full:
+            self._drain(wait=False, only=clock)
         now = perf_counter()
-        self.governor.step(now - self._last_step, self._cost)
+        self.governor.step(now - self._last_step, self._cost + now - start)
         self._cost, self._last_step = 0.0, now
         if not self._armed and self.governor.due(clock.vitals.step):
             self._armed = True
@@ -185,12 +218,12 @@ class Recorder:
         return clock
 
     def _tick(self, clock: Clock, optimizer: torch.optim.Optimizer) -> None:
-        if clock.planned is None or (self._armed and clock.planned != clock.shape(self.summary.sites)):
+        if clock.planned is None or (self._armed and clock.planned != clock.shape(self.summary.feeding)):
             self._drain(wait=False, only=clock)
             clock.look_for_scaler()
-            clock.plan(self.names, self.summary.sites)
+            clock.plan(self.names, self.summary.feeding)
             self.summary.planned(clock)
-        clock.tick(optimizer, self._losses)
+        clock.tick(optimizer, self._heard)
         self._stepped.append(clock)
 
     def _before_step(self, clock: Clock) -> None:
@@ -200,16 +233,19 @@ class Recorder:
         step = clock.vitals.step - 1
         named = [(clock.names[id(p)], p) for p in clock.parameters() if _dense(p) and id(p) in clock.names]
         if named:
-            self._norms[clock.index] = (step, StepNorms(named, 1.0))
+            self._norms[clock.index] = (step, StepNorms(named, clock.scale_on_gradients()))
 
     def _attribute(self, clock: Clock) -> None:
         """What the backwards since the last step showed belongs to the step just taken."""
         step = clock.vitals.step - 1
-        for part in self._collected:
-            self._waiting.append((step, clock, part, Numbers([clock.scale()])))
-            clock.samples += part.samples
+        scale = clock.scale()
+        for part, at_backward in self._collected:
+            if not (clock.has_scaler and known_skipped(at_backward, scale)):
+                self._waiting.append((step, clock, part, clock.scales(at_backward)))
+                clock.samples += part.samples
         clock.batches += bool(self._collected)
-        self._objective_transfers += [(step, o) for o in self._objectives if clock.index == 0]
+        if clock.index == 0:
+            self._objective_transfers += [(step, o, clock.scales(s)) for o, s in self._objectives]
         self._objectives.clear()
 
     def _after_step(self, clock: Clock, start: float) -> None:
@@ -220,8 +256,7 @@ class Recorder:
         self._settle(wait=False)
         self._unread.discard(clock.index)
         self._unread &= {c.index for c in self._clocks.values() if c.alive}
-        now = perf_counter()
-        if now - self._last_flush > FLUSH_SECONDS or self.governor.readings == 0:
+        if self.governor.readings == 0:
             self.flush()
         self._reading_cost += perf_counter() - start
         self.governor.charge_reading(self._reading_cost)
@@ -237,7 +272,9 @@ class Recorder:
         self._waiting = [w for w in self._waiting if w not in ready]
         merged: dict[tuple[int, Site, Signal], Tally] = {}
         for step, clock, part, scale in ready:
-            divisor = float(scale.array()[0])
+            at_backward, divisor = scale.array().tolist()
+            if at_backward > divisor:  # its step was skipped
+                continue
             for site, signal, tally in part.tallies():
                 if not _owned(site, clock) or (site, signal) in part.taken:
                     continue
@@ -257,6 +294,8 @@ class Recorder:
         for clock in [only] if only is not None else list(self._clocks.values()):
             for drained in clock.vitals.drain(wait):
                 self._sink.stream(clock.index, drained.first_step, drained.streams)
+                for step, count in drained.skips.items():
+                    self.summary.skipped(step, count, ())
                 if drained.silenced:
                     self.governor.boost()
                 if drained.bad is not None:
@@ -271,8 +310,11 @@ class Recorder:
         self._drain(wait)
         self._settle(wait)
         self._last_flush = perf_counter()
+        sink_seconds = self._sink.seconds
+        self._cost += sink_seconds - self._sink_seconds
+        self._sink_seconds = sink_seconds
         elapsed = self._last_step - self._started
-        self.summary.flush(list(self._clocks.values()), self.governor, elapsed)
+        self.summary.flush(list(self._clocks.values()), self.governor, elapsed, last=wait)
 
     def close(self) -> None:
         """Flush for the last time and let go of everything of the user's."""

@@ -1,22 +1,26 @@
 """What has been learnt about the run so far, and how it is put into the record."""
 
 from dataclasses import replace
+from time import monotonic
 from typing import Any
 
 import numpy as np
 
+from defib.capture.border import Numbers
 from defib.capture.clock import Clock
 from defib.capture.governor import Governor
-from defib.capture.graph import Walk
+from defib.capture.graph import COMPILED, Walk
 from defib.capture.naming import Names
 from defib.capture.objective import ObjectiveReading
 from defib.capture.windows import Windows
 from defib.core.ports import Sink
-from defib.core.run import Wiring
+from defib.core.run import OBJECTIVE_COLUMNS, Wiring
 from defib.core.site import Signal, Site
 from defib.core.tally import Tally
 
-_MAX_LIVENESS_BYTES_A_SECOND = 1 << 20
+_MOST_SKIP_EVENTS = 100
+_LIVENESS_BYTES_A_SECOND = 1 << 20
+"""Liveness is written again no faster than this."""
 
 
 class Summary:
@@ -42,8 +46,14 @@ class Summary:
         self._loss_operations: tuple[str, ...] = ()
         self._owner: dict[str, int] = {}
         self._samples = 0
-        self._skipped = 0
+        self._skips = 0
         self._changed = True
+        self._next_liveness = 0.0
+
+    @property
+    def feeding(self) -> frozenset[str]:
+        """Layers that an activation follows, other than one that shapes the model's output."""
+        return frozenset(w.site.path for w in self._wirings.values() if not w.output)
 
     @property
     def sites(self) -> frozenset[Site]:
@@ -57,6 +67,9 @@ class Summary:
             self._wirings.update(new)
             self._reached |= graph.reached
             self._changed = True
+        compiled = {p for p, why in graph.opaque.items() if why == COMPILED and p not in self._opaque}
+        if compiled:
+            self._sink.event(-1, "compiled", {"layers": sorted(compiled)})
         self._opaque.update(graph.opaque)
         if graph.loss_operations and not self._loss_operations:
             self._loss_operations = graph.loss_operations
@@ -76,7 +89,7 @@ class Summary:
         flow: dict[int, dict[tuple[Site, Signal], float]] = {}
         for (step, site, signal), tally in merged.items():
             if self._windows.due_before(step):
-                self._windows.write(self._sink)
+                self._windows.write(self._sink, even_if_early=True)
             self._windows.add(step, site, signal, tally)
             flow.setdefault(step, {})[site, signal] = tally.rms
         for step, values in flow.items():
@@ -84,17 +97,22 @@ class Summary:
             self._sink.flow(step, values)
 
     def objectives(
-        self, waiting: list[tuple[int, ObjectiveReading]], wait: bool
-    ) -> list[tuple[int, ObjectiveReading]]:
+        self, waiting: list[tuple[int, ObjectiveReading, Numbers]], wait: bool
+    ) -> list[tuple[int, ObjectiveReading, Numbers]]:
         """What the loss compared, as far as it has arrived; returns what has not."""
-        for step, objective in [w for w in waiting if wait or w[1].transfer.ready]:
+        for step, objective, scales in [w for w in waiting if wait or _arrived(w)]:
             facts = {
                 "operation": objective.operation,
                 "output_layer": objective.output_layer,
                 "input_layer": objective.input_layer,
             }
-            self._sink.objective(step, facts, objective.transfer.array().astype(np.float64))
-        return [w for w in waiting if not (wait or w[1].transfer.ready)]
+            at_backward, scale = scales.array().tolist()
+            if at_backward > scale:  # its step was skipped
+                continue
+            values = objective.transfer.array().astype(np.float64)
+            values[OBJECTIVE_COLUMNS.index("loss")] /= scale
+            self._sink.objective(step, facts, values)
+        return [w for w in waiting if not (wait or _arrived(w))]
 
     def found_non_finite(self, step: int, found: dict[str, Any]) -> None:
         """The first NaN or infinity of the run; later ones are its consequences."""
@@ -105,30 +123,39 @@ class Summary:
     def bad_gradient(self, clock: Clock, step: int, layers: tuple[str, ...]) -> None:
         """A gradient was not finite: a skipped step if a GradScaler is there to catch it."""
         if clock.has_scaler:
-            self._skipped += 1
-            if self._skipped <= 100:
-                self._sink.event(step, "skipped-step", {"layers": list(layers)})
+            self.skipped(step, 1, layers)
         elif not self.non_finite:
             last = self._last_in_flow(layers)
             self.found_non_finite(step, {"stage": "backward", "where": last, "operation": ""})
+
+    def skipped(self, step: int, count: int, layers: tuple[str, ...]) -> None:
+        """A GradScaler skipped ``count`` steps, at or just before ``step``: information, not a fault."""
+        self._skips += 1
+        if self._skips <= _MOST_SKIP_EVENTS:
+            self._sink.event(step, "skipped-step", {"layers": list(layers), "steps": count})
 
     def _last_in_flow(self, layers: tuple[str, ...]) -> str:
         """The layer nearest the loss: the backward pass broke there, or above it."""
         order = {layer.path: i for i, layer in enumerate(self._names.layers())}
         return max(layers, key=lambda path: order.get(path, -1), default="")
 
-    def flush(self, clocks: list[Clock], governor: Governor, elapsed: float) -> None:
-        """Everything that changed goes to the sink."""
+    def flush(self, clocks: list[Clock], governor: Governor, elapsed: float, last: bool) -> None:
+        """What changed goes to the sink; large things now and then only, unless it is the last time."""
         if self._changed:
             layers = [replace(x, optimizer=self._owner.get(x.path, -1)) for x in self._names.layers()]
             self._sink.layers(tuple(layers))
             ordered = sorted(self._wirings.values(), key=lambda w: w.order)
             self._sink.wirings(tuple(ordered), self._loss_operations)
             self._changed = False
-        self._windows.write(self._sink)
+        self._windows.write(self._sink, even_if_early=last)
+        now = monotonic()
+        if last or now >= self._next_liveness:
+            units = sum(len(state.alive_steps) for c in clocks for state in c.vitals.states.values())
+            self._next_liveness = now + 12 * units / _LIVENESS_BYTES_A_SECOND
+            for clock in clocks:
+                self._liveness(clock)
         for clock in clocks:
             self._sink.optimizer(clock.index, clock.facts())
-            self._liveness(clock)
         self._sink.facts(self._facts(governor, elapsed))
 
     def _liveness(self, clock: Clock) -> None:
@@ -173,3 +200,7 @@ class Summary:
         for site, why in self._unread.items():
             reasons.setdefault(site.path, why)
         return [{"what": path, "why": why} for path, why in reasons.items()]
+
+
+def _arrived(waiting: tuple[int, ObjectiveReading, Numbers]) -> bool:
+    return waiting[1].transfer.ready and waiting[2].ready

@@ -21,6 +21,8 @@ from defib.capture.border import Numbers, Transfer
 from defib.capture.kernels import row_liveness
 
 _GONE = torch.empty(0)
+SKIPS = "skips"
+"""Steps that a GradScaler skipped since the last one; not a stream of the record."""
 
 _BYTES = 16 << 20
 """Memory for gradients that wait to be drained."""
@@ -98,12 +100,14 @@ class Drained:
     Attributes:
         first_step: First of them.
         streams: "loss", "lr", "scale", each of shape (T,).
+        skips: Steps right before which a GradScaler skipped others, and how many.
         bad: First step with a non-finite gradient, and the layers that had it then; None if all were finite.
         silenced: Units that fell silent.
     """
 
     first_step: int
     streams: dict[str, NDArray[np.float32]]
+    skips: dict[int, int]
     bad: tuple[int, tuple[str, ...]] | None
     silenced: int
 
@@ -120,7 +124,7 @@ class Vitals:
         self.states: dict[str, UnitState] = {}
         self._rows: list[torch.Tensor] = []
         self._missing: dict[int, set[int]] = {}
-        self._streams: dict[str, list[float | torch.Tensor]] = {"loss": [], "lr": [], "scale": []}
+        self._streams: dict[str, list[float | torch.Tensor]] = {"loss": [], "lr": [], "scale": [], SKIPS: []}
         self._start = 0
         self._under_way: list[_Stretch] = []
         self.aim(targets)
@@ -131,7 +135,7 @@ class Vitals:
         self._parameters = [t.parameter for t in targets]
         self._by_row = [i for i, t in enumerate(targets) if t.rows]
         self._bounds = np.cumsum([0, *(t.units for t in targets)])
-        self._capacity = int(np.clip(_BYTES // max(4 * int(self._bounds[-1]), 1), 4, 256))
+        self._capacity = int(np.clip(_BYTES // max(4 * int(self._bounds[-1]), 1), 4, 2048))
         for target in targets:
             self.states.setdefault(target.path, UnitState.unborn(target.units))
 
@@ -145,13 +149,20 @@ class Vitals:
         """Time to drain, or memory grows."""
         return self.step - self._start >= self._capacity
 
-    def tick(self, loss: float | torch.Tensor, lr: float | torch.Tensor, scale: float | torch.Tensor) -> None:
+    def tick(
+        self,
+        loss: float | torch.Tensor,
+        lr: float | torch.Tensor,
+        scale: float | torch.Tensor,
+        skips: float | torch.Tensor = 0.0,
+    ) -> None:
         """One optimiser step: keep the gradients of the targets and the streams' new values."""
         gradients = [p.grad for p in self._parameters]
         streams = self._streams
         streams["loss"].append(loss)
         streams["lr"].append(lr)
         streams["scale"].append(scale)
+        streams[SKIPS].append(skips)
         if gradients:
             for i in self._by_row:
                 gradient = gradients[i]
@@ -208,8 +219,9 @@ class Vitals:
 
     def _judge(self, stretch: "_Stretch") -> Drained:
         streams = {name: numbers.array() for name, numbers in stretch.streams.items()}
+        skips = {stretch.first_step + i: int(n) for i, n in enumerate(streams.pop(SKIPS)) if n > 0}
         if stretch.rows is None:
-            return Drained(first_step=stretch.first_step, streams=streams, bad=None, silenced=0)
+            return Drained(first_step=stretch.first_step, streams=streams, skips=skips, bad=None, silenced=0)
         values = stretch.rows.array()
         alive, silenced = values != 0, 0
         known = np.ones((len(values), len(stretch.targets)), bool)
@@ -219,7 +231,9 @@ class Vitals:
             part = alive[:, stretch.bounds[i] : stretch.bounds[i + 1]]
             silenced += self.states[target.path].see(part, stretch.first_step, known[:, i])
         bad = stretch.first_bad(values)
-        return Drained(first_step=stretch.first_step, streams=streams, bad=bad, silenced=silenced)
+        return Drained(
+            first_step=stretch.first_step, streams=streams, skips=skips, bad=bad, silenced=silenced
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -255,5 +269,3 @@ def _local(gradient: torch.Tensor) -> torch.Tensor:
     """This rank's part of a sharded tensor; the tensor itself if it is whole."""
     to_local = getattr(gradient, "to_local", None)
     return gradient if to_local is None else to_local()
-
-

@@ -1,6 +1,7 @@
 """Readings merged over time: many windows early in a run, few per unit of time later."""
 
 from dataclasses import dataclass
+from time import monotonic
 
 from defib.core.ports import Sink
 from defib.core.site import Signal, Site
@@ -18,10 +19,15 @@ class _Window:
     dirty: bool = True
 
 
+BYTES_A_SECOND = 512 << 10
+"""Windows are written again no faster than this: compressing them takes time from training."""
+
+
 class Windows:
     """Open windows by site and signal. An open window is written again whenever it has grown."""
 
     def __init__(self) -> None:
+        self._next_write = 0.0
         self._open: dict[tuple[Site, Signal], _Window] = {}
 
     def add(self, step: int, site: Site, signal: Signal, tally: Tally) -> None:
@@ -37,8 +43,18 @@ class Windows:
         """Whether a reading of step ``step`` would push out an open window that is not written yet."""
         return any(w.dirty and step > w.first * GROWTH + 4 for w in self._open.values())
 
-    def write(self, sink: Sink) -> None:
-        """Hand every window that changed since the last call to the sink."""
+    def write(self, sink: Sink, even_if_early: bool) -> None:
+        """Hand every window that changed since the last time to the sink.
+
+        Args:
+            sink: Takes them.
+            even_if_early: Also if that exceeds ``BYTES_A_SECOND``.
+        """
+        now = monotonic()
+        if now < self._next_write and not even_if_early:
+            return
+        written = sum(8 * len(Tally.rows()) * w.tally.units for w in self._open.values() if w.dirty)
+        self._next_write = now + written / BYTES_A_SECOND
         for (site, signal), window in self._open.items():
             if window.dirty:
                 sink.reading(site, signal, window.first, window.last, window.tally)

@@ -13,6 +13,10 @@ from defib.core.tally import Tally
 class Sink(Protocol):
     """Takes what capture saw. Calls never block on a disk, never raise into training."""
 
+    @property
+    def seconds(self) -> float:
+        """CPU time that the sink's own thread has taken so far, in seconds."""
+
     def facts(self, values: dict[str, Any]) -> None:
         """Facts about the run; later values replace earlier ones of the same name."""
 

@@ -152,7 +152,7 @@ class Norms:
     """Sizes of gradient, weight and update, tensor by tensor, on sampled steps.
 
     Update sizes and the swallowed share come from a strided sample of at most
-    65,536 entries a tensor and are scaled up; smaller tensors are exact.
+    16,384 entries a tensor and are scaled up; smaller tensors are exact.
 
     Attributes:
         parameters: Names, length P.

@@ -37,33 +37,27 @@ def objective_of(
     first: str = "fc1",
     readings: int = 10,
     every: int = 10,
-    **changed: float,
 ) -> Objective:
     """What the loss compared, the same on every reading.
 
     Args:
-        columns: ``CLASSES`` or ``REGRESSION``.
+        columns: ``CLASSES`` or ``REGRESSION``, with what is different.
         operation: The loss function's node.
         output: Path of the last layer.
         first: Path of the first layer.
         readings: How many.
         every: Steps between them.
-        **changed: Columns that are different.
 
     Returns:
         The objective, R readings.
     """
-    values = {**columns, **changed}
-    loss = values.get("loss", 0.5)
+    values = {"loss": 0.5, **columns}
     return Objective(
         operation=operation,
         output_layer=output,
         input_layer=first,
         steps=np.arange(readings, dtype=np.int64) * every,
-        columns={
-            name: np.full(readings, loss if name == "loss" else values.get(name, np.nan))
-            for name in OBJECTIVE_COLUMNS
-        },
+        columns={name: np.full(readings, values.get(name, np.nan)) for name in OBJECTIVE_COLUMNS},
     )
 
 

@@ -9,19 +9,22 @@ from defib.core.run import Layer, RunView
 def coverage(run: RunView) -> Coverage:
     """Counts what was observed and names what was not, with a reason for each.
 
-    A layer counts as observed if its gradients were read, or its activation.
+    A layer counts as observed if its gradients were read, or its activation, and nothing
+    kept its inside from being seen: a compiled one is not observed, whatever its gradients say.
 
     Returns:
         The coverage; layers that nobody gave a reason for get one here.
     """
-    read = _read(run)
+    read = layers_read(run)
     given = {u.what: u for u in run.unseen}
     missing = []
     observed = 0
     for layer in run.layers:
+        if layer.path in given:
+            continue
         if layer.path in read:
             observed += 1
-        elif layer.path not in given:
+        else:
             missing.append(Unseen(what=layer.path, why=_reason(run, layer)))
     windows = {(r.first, r.last) for r in run.readings}
     samples: dict[tuple[object, object], int] = {}
@@ -38,8 +41,8 @@ def coverage(run: RunView) -> Coverage:
     )
 
 
-def _read(run: RunView) -> set[str]:
-    """Paths of the layers of which something was read."""
+def layers_read(run: RunView) -> set[str]:
+    """Paths of the layers of which something was read, if only their gradients."""
     read = {path for path, live in run.liveness.items() if live.steps > 0}
     read |= {r.site.path for r in run.readings if r.tally.samples > 0}
     if run.norms is not None and len(run.norms.steps):

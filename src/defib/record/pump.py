@@ -57,6 +57,7 @@ class Pump:
         self._done = 0
         self._failures = 0
         self._due = 0.0
+        self.seconds = 0.0
         _pumps.add(self)
 
     # -- from training's side -------------------------------------------------
@@ -179,9 +180,10 @@ class Pump:
                 batch, target = self._batch, self._put
                 self._batch = Batch(limit=self._limit)
                 self._urgent = False
-            began = time.monotonic()
+            began, used = time.monotonic(), time.thread_time()
             problem = self._write(batch)
             took = time.monotonic() - began
+            self.seconds += time.thread_time() - used
             with self._wake:
                 if problem is None:
                     self._failures = 0

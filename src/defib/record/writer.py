@@ -122,6 +122,11 @@ class Writer:
         """The last thing that went wrong, in one line; None if nothing did."""
         return self._pump.fault
 
+    @property
+    def seconds(self) -> float:
+        """CPU time that the writer's thread has taken so far, in seconds."""
+        return self._pump.seconds
+
     @_harmless
     def facts(self, values: dict[str, Any]) -> None:
         """Facts about the run; later values replace earlier ones of the same name."""

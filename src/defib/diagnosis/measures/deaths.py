@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from defib.core.activation_index import activation_named
+from defib.core.finding import Cause
 from defib.core.inference import chance_of_silence, rate_bound
 from defib.core.run import Liveness, RunView, Wiring
 from defib.core.site import Signal
@@ -180,3 +181,21 @@ def _blocked(run: RunView, wires: Wires, live: Liveness, silent: Mask) -> bool:
         return False
     since = int(live.last_alive[silent].max())
     return all(int(run.liveness[p].last_alive.max(initial=-1)) <= since for p in others)
+
+
+def by_cause(layer: Deaths, complete: set[str]) -> Iterable[tuple[Cause, Mask]]:
+    """The dead units of a layer, parted by cause.
+
+    Args:
+        layer: Its deaths.
+        complete: The layers that are dead as a whole.
+
+    Yields:
+        A cause and the units that it concerns, shape (U,).
+    """
+    inputs = {site.path for site in layer.wiring.inputs}
+    if inputs and inputs <= complete - {layer.path} and not layer.wiring.skips:
+        yield Cause.DEAD_INPUT, layer.dead
+        return
+    yield Cause.BORN_DEAD, layer.dead & layer.born
+    yield Cause.DIED_AT_STEP, layer.dead & ~layer.born

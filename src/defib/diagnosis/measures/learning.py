@@ -9,7 +9,7 @@ lets the loss fall a little and then no more.
 Letters: ``T`` steps.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 import numpy as np
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from defib.core.finding import Evidence
 from defib.core.inference import Interval, block_medians, falling, noise
 from defib.core.run import RunView, Series
+from defib.diagnosis.measures.constant import TIE, constant_loss
 
 Array = NDArray[np.float64]
 
@@ -100,12 +101,30 @@ def learning(run: RunView) -> Learning:
     if not answers:
         return Learning(outcome=Outcome.UNKNOWN)
     if len(answers) == 1:
-        return answers[0]
+        return _against_constant(answers[0], run)
     for wanted in (Outcome.LEARNING, Outcome.DIVERGING):
         matching = [a for a in answers if a.outcome is wanted]
         if matching:
             return max(matching, key=lambda a: np.nan_to_num(a.fall, nan=-np.inf))
     return Learning(outcome=Outcome.UNKNOWN)
+
+
+def _against_constant(state: Learning, run: RunView) -> Learning:
+    """The same answer, unless the loss came to rest at what the best constant costs.
+
+    A loss that begins far above that, from large first outputs, falls a long way while
+    nothing but the scale of the outputs is learned.
+
+    Returns:
+        The answer.
+    """
+    if state.outcome is not Outcome.LEARNING or not state.end >= (1 - TIE) * constant_loss(run):
+        return state
+    values = np.asarray(run.loss.values, dtype=np.float64)
+    values = values[np.isfinite(values)]
+    if len(values) < SHORTEST_FLAT or _falls_late(values, scale(values)):
+        return state
+    return replace(state, outcome=Outcome.NOT_LEARNING)
 
 
 def judge(loss: Series) -> Learning:

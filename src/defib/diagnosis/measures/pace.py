@@ -52,8 +52,8 @@ def pace(run: RunView) -> Pace | None:
         return None
     trained = np.isfinite(norms.gradient).any(axis=0)
     update, weight = norms.update[:, trained], norms.weight[:, trained]
-    usable = np.isfinite(update).all(axis=1) & np.isfinite(weight).all(axis=1)
-    usable &= (weight > 0).any(axis=1)
+    finite = np.isfinite(update).all(axis=1) & np.isfinite(weight).all(axis=1)
+    usable = np.asarray(finite & (weight > 0).any(axis=1), dtype=np.bool_)
     if not usable.any():
         return None
     steps = norms.steps[usable]
@@ -84,5 +84,3 @@ def _straightness(norms: Norms, steps: NDArray[np.int64], usable: NDArray[np.boo
         if walked > 0:
             shares.append(min(float(weight[-1, i]) / walked, 1.0))
     return float(np.median(shares)) if shares else float("nan")
-
-

@@ -20,8 +20,9 @@ the model's output independent of its input: only the output bias still learns.
 
 - `born-dead`: it never received a gradient, from the first step on: the initial weights and the
   data's offset put it on the off side for every sample.
-- `died-at-step`: it was alive until one update silenced it; the evidence gives the step, the
-  learning rate and the loss around it.
+- `died-at-step`: it was alive until one update silenced it; the evidence gives that step exactly,
+  with the learning rate and the loss there, and the size of the update and of the gradient
+  against their usual ones where that step was sampled.
 - `dead-input`: everything that feeds it is dead, so it sees a constant; the finding that names its
   inputs explains it.
 
@@ -57,13 +58,13 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from defib.core.finding import Cause, Confidence, Evidence, Fault, Finding, Severity
-from defib.core.inference import rate_bound
+from defib.core.finding import Cause, Confidence, Fault, Finding, Severity
 from defib.core.run import RunView
 from defib.diagnosis.cases import Plan, flat_loss, relapsing_loss, run_of
-from defib.diagnosis.measures.deaths import Criterion, Deaths, deaths
+from defib.diagnosis.measures.autopsy import autopsy, census, sentence, worst
+from defib.diagnosis.measures.deaths import Criterion, Deaths, by_cause, deaths
 from defib.diagnosis.measures.learning import Learning, Outcome, change_at, learning
-from defib.diagnosis.measures.surroundings import around, flows_around
+from defib.diagnosis.measures.surroundings import flows_around
 from defib.diagnosis.measures.wires import Wires
 from defib.diagnosis.rule import Case, Consequence, Expected, Limit, Place, Rule
 
@@ -131,6 +132,14 @@ class DeadUnit(Rule):
             delay=-1,
             why="dead units pass a gradient of exactly zero to the layers that feed them",
         ),
+        *(
+            Consequence(rule=rule, harmful=True, delay=-1, why=why)
+            for rule, why in (
+                ("constant-predictor", "what does not get through the layers cannot tell samples apart"),
+                ("lr-too-low", "weights that get next to no gradient move next to nowhere"),
+                ("update-lost", "gradients this small fall below the optimiser's eps"),
+            )
+        ),
     )
 
     def check(self, run: RunView) -> Iterable[Finding]:
@@ -143,7 +152,7 @@ class DeadUnit(Rule):
         complete = {path for path, layer in found.items() if layer.complete}
         state = learning(run)
         for layer in found.values():
-            for cause, units in _by_cause(layer, complete):
+            for cause, units in by_cause(layer, complete):
                 if units.any():
                     severity = self._severity(run, wires, layer, state)
                     minor = 2 * units.sum() < layer.dead.sum()
@@ -163,7 +172,7 @@ class DeadUnit(Rule):
             return Severity.INFO
         if state.stuck:
             return Severity.ERROR
-        change = change_at(run.loss, _worst(layer.died[layer.dead])[0])
+        change = change_at(run.loss, worst(layer.died[layer.dead])[0])
         if state.outcome is Outcome.LEARNING and change and (change.worse or change.stalled):
             return Severity.WARNING
         return Severity.INFO
@@ -268,22 +277,6 @@ class DeadUnit(Rule):
     )
 
 
-def _by_cause(layer: Deaths, complete: set[str]) -> Iterable[tuple[Cause, Mask]]:
-    """The dead units of a layer, parted by cause."""
-    inputs = {site.path for site in layer.wiring.inputs}
-    if inputs and inputs <= complete - {layer.path} and not layer.wiring.skips:
-        yield Cause.DEAD_INPUT, layer.dead
-        return
-    yield Cause.BORN_DEAD, layer.dead & layer.born
-    yield Cause.DIED_AT_STEP, layer.dead & ~layer.born
-
-
-def _worst(died: NDArray[np.int64]) -> tuple[int, int]:
-    """The step on which most units died, and how many."""
-    steps, counts = np.unique(died, return_counts=True)
-    return int(steps[np.argmax(counts)]), int(counts.max())
-
-
 def _finding(
     rule: Rule, run: RunView, layer: Deaths, cause: Cause, units: Mask, severity: Severity, state: Learning
 ) -> Finding:
@@ -292,6 +285,7 @@ def _finding(
     confirmed = bool(layer.confirmed[units].all())
     exact = Confidence.EXACT if layer.liveness.period <= 1 else Confidence.MEASURED
     total = len(layer.dead)
+    killing = autopsy(run, (layer.path, *layer.wiring.modules), int(worst(died)[0]))
     return Finding(
         rule=rule.slug,
         fault=rule.fault,
@@ -303,44 +297,11 @@ def _finding(
         units_total=total,
         since_step=int(died.min()),
         cause=cause,
-        message=_message(cause, int(units.sum()), total, layer.path, died),
+        message=sentence(cause, int(units.sum()), total, layer.path, died),
         evidence=(
-            *_deaths(layer, units, died),
-            *around(run, layer.path, int(_worst(died)[0])),
+            *census(layer, units),
+            *(killing.evidence if killing is not None else ()),
             *state.evidence,
         ),
         modules=layer.wiring.modules,
     )
-
-
-def _message(cause: Cause, number: int, total: int, path: str, died: NDArray[np.int64]) -> str:
-    """One sentence."""
-    who = f"{number} of {total} units of {path or 'the model'}"
-    step, most = _worst(died)
-    if cause is Cause.BORN_DEAD:
-        return f"{who} never fired for any sample, from the first step on"
-    if cause is Cause.DEAD_INPUT:
-        return f"{who} are dead because everything that feeds them is dead"
-    if most == number:
-        return f"{who} went silent for every sample at step {step} and stayed silent"
-    return f"{who} went silent for every sample and stayed silent, {most} of them at step {step}"
-
-
-def _deaths(layer: Deaths, units: Mask, died: NDArray[np.int64]) -> tuple[Evidence, ...]:
-    """The numbers about the deaths themselves."""
-    step, most = _worst(died)
-    samples = float(layer.samples[units].min())
-    period = layer.liveness.period
-    numbers = [
-        Evidence(name="dead share of the layer", value=round(float(layer.dead.mean()), 6)),
-        Evidence(name="first death", value=int(died.min()), unit="step"),
-        Evidence(name="median death", value=float(np.median(died)), unit="step"),
-        Evidence(name="last death", value=int(died.max()), unit="step"),
-        Evidence(name="deaths at the worst step", value=most, unit="units"),
-        Evidence(name="worst step", value=step, unit="step"),
-        Evidence(name="fewest silent samples", value=samples, unit="samples"),
-        Evidence(name="firing rate below (95 %)", value=rate_bound(samples)),
-    ]
-    if period > 1:
-        numbers.append(Evidence(name="the step of death is known to within", value=period, unit="steps"))
-    return tuple(numbers)

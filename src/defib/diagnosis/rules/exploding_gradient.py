@@ -102,6 +102,14 @@ class ExplodingGradient(Rule):
             ),
             why="what grows without bound leaves the range of the data type",
         ),
+        Consequence(
+            rule="lr-too-high",
+            harmful=True,
+            why="against gradients multiplied by every layer no step is small",
+        ),
+        Consequence(
+            rule="constant-predictor", harmful=True, delay=-1, why="updates of any size leave nothing learned"
+        ),
     )
 
     def check(self, run: RunView) -> Iterable[Finding]:

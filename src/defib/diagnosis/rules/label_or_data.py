@@ -55,6 +55,7 @@ from defib.diagnosis.cases import Plan, falling_loss, flat_loss, run_of
 from defib.diagnosis.measures.answer import Answer, answer
 from defib.diagnosis.rule import Case, Consequence, Expected, Limit, Rule
 
+_STRETCHED = {"broadcast": 1.0, "target_spread": 0.0}
 _HIDDEN = ("constant-predictor", "lr-too-low", "vanishing-gradient", "saturated-unit", "dead-unit")
 
 
@@ -84,7 +85,7 @@ class LabelOrData(Rule):
             name="solved",
             default=0.05,
             unit="1",
-            meaning="loss at the end over the loss at the start, at which constant labels are learned by heart",
+            meaning="loss at the end over that at the start, at which constant labels are learned by heart",
             reason="with constant labels the output bias alone lets the loss fall to zero",
         ),
         Limit(
@@ -234,22 +235,19 @@ class LabelOrData(Rule):
     )
 
 
-_STRETCHED = {"broadcast": 1.0, "target_spread": 0.0}
-
-
 def _compared(loss: np.ndarray[tuple[int], np.dtype[np.float64]], **columns: float) -> RunView:
     """A regression."""
     run = run_of(Plan(path="fc1"), loss=loss, loss_operations=("MseLossBackward0",))
-    return replace(run, objective=objective_of(REGRESSION, "MseLossBackward0", **columns))
+    return replace(run, objective=objective_of({**REGRESSION, **columns}, "MseLossBackward0"))
 
 
 def _labelled(loss: np.ndarray[tuple[int], np.dtype[np.float64]], **columns: float) -> RunView:
     """A classification."""
-    return replace(run_of(Plan(path="fc1"), loss=loss), objective=objective_of(CLASSES, **columns))
+    return replace(run_of(Plan(path="fc1"), loss=loss), objective=objective_of({**CLASSES, **columns}))
 
 
 def _binary(low: float) -> RunView:
     """A binary classification with labels of ``low`` and 1."""
     name = "BinaryCrossEntropyWithLogitsBackward0"
     run = run_of(Plan(path="fc1"), loss_operations=(name,))
-    return replace(run, objective=objective_of(REGRESSION, name, target_low=low, target_high=1.0))
+    return replace(run, objective=objective_of({**REGRESSION, "target_low": low, "target_high": 1.0}, name))

@@ -111,6 +111,8 @@ class NonFinite(Rule):
             ("saturated-unit", 0),
             ("vanishing-gradient", 0),
             ("exploding-gradient", 1),
+            ("lr-too-high", 1),
+            ("constant-predictor", -1),
         )
     )
 

@@ -16,7 +16,7 @@ record is an error of its own and never a clean bill of health.
   by hand, or its optimiser is no subclass of `torch.optim.Optimizer`.
 - `no-data`: steps were seen, but neither gradients nor activations of any layer.
 - `not-visible`: parts of the model run inside `torch.compile` or another region that hides its
-  activations; only gradients of parameters are judged there.
+  activations; only gradients of parameters are judged there. If all of it does, nothing is healthy.
 - `watcher-fault`: defib switched itself off after faults of its own; what came later was not seen.
 
 ## Prognosis
@@ -40,12 +40,13 @@ coverage and are no finding.
 """
 
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import ClassVar
 
-from defib.core.finding import Cause, Confidence, Evidence, Fault, Finding, Severity
+from defib.core.finding import Cause, Confidence, Coverage, Evidence, Fault, Finding, Severity, Unseen
 from defib.core.run import Event, RunView
 from defib.diagnosis.cases import Plan, run_of
-from defib.diagnosis.coverage import coverage
+from defib.diagnosis.coverage import coverage, layers_read
 from defib.diagnosis.rule import Case, Expected, Rule
 
 
@@ -70,6 +71,13 @@ class NotObserved(Rule):
             yield self._finding(
                 Cause.NO_STEP, Severity.ERROR, "no optimiser step was seen, so nothing can be judged", ()
             )
+        elif seen.observed == 0 and layers_read(run):
+            yield self._finding(
+                Cause.NOT_VISIBLE,
+                Severity.ERROR,
+                "no layer was seen at work, only gradients of parameters: " + _reasons(seen),
+                (Evidence(name="layers not seen", value=seen.layers, unit="layers"),),
+            )
         elif seen.observed == 0:
             yield self._finding(
                 Cause.NO_DATA,
@@ -79,13 +87,13 @@ class NotObserved(Rule):
             )
         compiled = run.of_kind("compiled")
         if compiled and not blind:
-            where = str(compiled[0].data.get("where") or "")
+            inside = [str(path) for event in compiled for path in event.data.get("layers", ())]
             yield self._finding(
                 Cause.NOT_VISIBLE,
                 Severity.INFO,
                 "activations inside a compiled region cannot be seen; only its gradients are judged",
-                (Evidence(name="compiled regions", value=len(compiled), unit="regions"),),
-                layer=where,
+                (Evidence(name="compiled layers", value=len(inside), unit="layers"),),
+                layer=inside[0] if inside else "",
             )
 
     def _fault(self, faults: tuple[Event, ...], blind: bool) -> Finding:
@@ -137,13 +145,14 @@ class NotObserved(Rule):
             expect=(Expected(cause=Cause.NO_DATA, severity=Severity.ERROR),),
         ),
         Case(
-            name="a compiled model",
-            build=lambda: run_of(
-                Plan(path="fc1"),
-                readings=False,
-                events=(Event(step=-1, kind="compiled", data={"where": "fc1"}),),
-            ),
+            name="a compiled part of a model",
+            build=lambda: _compiled(run_of(Plan(path="fc1"), Plan(path="fc2")), "fc1"),
             expect=(Expected(cause=Cause.NOT_VISIBLE, severity=Severity.INFO, layer="fc1"),),
+        ),
+        Case(
+            name="a model that is compiled as a whole is not healthy",
+            build=lambda: _compiled(run_of(Plan(path="fc1"), readings=False), "fc1", "head"),
+            expect=(Expected(cause=Cause.NOT_VISIBLE, severity=Severity.ERROR),),
         ),
         Case(
             name="the watcher gave up",
@@ -161,4 +170,18 @@ class NotObserved(Rule):
             expect=(Expected(cause=Cause.WATCHER_FAULT, severity=Severity.INFO, since_step=0),),
         ),
         Case(name="everything was seen", build=lambda: run_of(Plan(path="fc1"))),
+    )
+
+
+def _reasons(seen: Coverage) -> str:
+    """Why no layer was seen."""
+    return "; ".join(dict.fromkeys(unseen.why for unseen in seen.not_observed))
+
+
+def _compiled(run: RunView, *paths: str) -> RunView:
+    """The run as it is recorded if these layers are compiled."""
+    return replace(
+        run,
+        unseen=tuple(Unseen(what=path, why="runs inside torch.compile") for path in paths),
+        events=(Event(step=-1, kind="compiled", data={"layers": list(paths)}),),
     )

@@ -48,19 +48,21 @@ activation that is scaled before the loss is not judged.
 
 from collections.abc import Iterable
 from dataclasses import replace
+from itertools import pairwise
 from typing import ClassVar
 
 import numpy as np
 
 from defib.core.activation_index import activation_named
 from defib.core.finding import Cause, Confidence, Evidence, Fault, Finding, Severity
-from defib.core.run import Objective, RunView, Wiring
+from defib.core.run import RunView
 from defib.diagnosis.case_parts import CLASSES, REGRESSION, objective_of, shaped
 from defib.diagnosis.cases import Plan, falling_loss, flat_loss, run_of
 from defib.diagnosis.measures.answer import Answer, answer
+from defib.diagnosis.measures.outputs import functions_of, last_activation, never_moves, range_of
 from defib.diagnosis.rule import Case, Consequence, Expected, Limit, Rule
 
-_SHAPES = ("View", "Reshape", "Squeeze", "Unsqueeze", "Flatten", "Transpose", "Permute", "T", "ToCopy", "Clone")
+_FAR = {"target_low": 3.0, "target_high": 103.0, "target_mean": 36.0, "target_spread": 30.0}
 _NORMALISERS = {"SoftmaxBackward0", "LogSoftmaxBackward0"}
 _ONE_SIDED = {"ReluBackward0", "ThresholdBackward0"}
 _LOGITS = {"BinaryCrossEntropyWithLogitsBackward0", "LogSoftmaxBackward0"}
@@ -92,7 +94,8 @@ class OutputActivation(Rule):
             "than the typical error of the best constant",
         ),
     )
-    consequences = tuple(
+    consequences = (
+        *(
         Consequence(
             rule=rule,
             harmful=True,
@@ -104,7 +107,7 @@ class OutputActivation(Rule):
             "saturated-unit", "vanishing-gradient", "dead-unit", "constant-predictor", "unscaled-data",
             "initialisation", "lr-too-low", "lr-too-high", "update-lost", "exploding-gradient",
         )
-    ) + (
+    ),
         Consequence(
             rule="non-finite",
             when=(Cause.ONE_SIDED_OUTPUT, Cause.NOT_LOG_PROBABILITIES),
@@ -135,7 +138,7 @@ class OutputActivation(Rule):
         narrow = any(w.units == 1 for w in uses)
         layer = run.layer(run.objective.output_layer) if run.objective is not None else None
         single = layer is not None and layer.units == 1 and bool(_NORMALISERS & set(run.loss_operations))
-        if not (narrow or single) or (not narrow and not _never_moves(run)):
+        if not (narrow or single) or (not narrow and not never_moves(run)):
             return None
         where = layer.path if layer is not None else next(iter(uses)).site.path
         return self.found(
@@ -168,8 +171,8 @@ class OutputActivation(Rule):
 
     def _double(self, run: RunView, state: Answer) -> Finding | None:
         """A sigmoid or softmax right below a loss that applies its own."""
-        operations = _plain(run.loss_operations)
-        for upper, lower in zip(operations, operations[1:], strict=False):
+        operations = functions_of(run.loss_operations)
+        for upper, lower in pairwise(operations):
             if upper in _LOGITS and lower in _SQUASHED:
                 break
         else:
@@ -187,10 +190,10 @@ class OutputActivation(Rule):
 
     def _out_of_range(self, run: RunView, state: Answer) -> Finding | None:
         """Targets that the last activation cannot reach."""
-        objective, wiring = run.objective, _last_activation(run)
+        objective, wiring = run.objective, last_activation(run)
         if objective is None or wiring is None or not objective.operation:
             return None
-        low, high = _range(wiring)
+        low, high = range_of(wiring)
         if objective.operation.startswith("Binary"):
             return None
         count = len(objective.steps)
@@ -242,7 +245,7 @@ class OutputActivation(Rule):
         ),
         Case(
             name="targets up to 103 behind a sigmoid",
-            build=lambda: _output("sigmoid", flat_loss(), **_FAR),
+            build=lambda: _output("sigmoid", flat_loss(), 8, **_FAR),
             expect=(Expected(cause=Cause.TARGETS_OUT_OF_RANGE, severity=Severity.ERROR, layer="head"),),
         ),
         Case(
@@ -262,7 +265,7 @@ class OutputActivation(Rule):
             name="a linear output",
             build=lambda: replace(
                 run_of(Plan(path="fc1"), loss_operations=("MseLossBackward0",)),
-                objective=objective_of(REGRESSION, "MseLossBackward0", **_FAR),
+                objective=objective_of({**REGRESSION, **_FAR}, "MseLossBackward0"),
             ),
         ),
         Case(
@@ -285,9 +288,6 @@ class OutputActivation(Rule):
     )
 
 
-_FAR = {"target_low": 3.0, "target_high": 103.0, "target_mean": 36.0, "target_spread": 30.0}
-
-
 def _output(
     activation: str, loss: np.ndarray[tuple[int], np.dtype[np.float64]], units: int = 8, **columns: float
 ) -> RunView:
@@ -301,7 +301,7 @@ def _output(
         loss=loss,
         loss_operations=("MseLossBackward0", operation),
     )
-    return shaped(replace(run, objective=objective_of(REGRESSION, "MseLossBackward0", **columns)))
+    return shaped(replace(run, objective=objective_of({**REGRESSION, **columns}, "MseLossBackward0")))
 
 
 def _classifier(
@@ -309,7 +309,7 @@ def _classifier(
 ) -> RunView:
     """A classification with those operations below the loss."""
     run = run_of(Plan(path="fc1"), loss=loss, loss_operations=("NllLossBackward0", *operations))
-    return replace(run, objective=objective_of(CLASSES, **columns))
+    return replace(run, objective=objective_of({**CLASSES, **columns}))
 
 
 def _scores(loss: np.ndarray[tuple[int], np.dtype[np.float64]]) -> RunView:
@@ -322,40 +322,6 @@ def _scores(loss: np.ndarray[tuple[int], np.dtype[np.float64]]) -> RunView:
         loss_operations=("NllLossBackward0", "LogBackward0", "DivBackward0", "ReluBackward0"),
     )
     return shaped(replace(run, objective=objective_of(CLASSES)))
-
-
-def _never_moves(run: RunView) -> bool:
-    """Whether every gradient that was read is exactly zero."""
-    if run.norms is None or not len(run.norms.steps):
-        return False
-    gradient = run.norms.gradient
-    return bool(np.isfinite(gradient).any() and (np.nan_to_num(gradient) == 0).all())
-
-
-def _plain(operations: tuple[str, ...]) -> tuple[str, ...]:
-    """The operations without those that only change the shape."""
-    return tuple(o for o in operations if not o.startswith(_SHAPES) or o.startswith(("Tanh", "Threshold")))
-
-
-def _last_activation(run: RunView) -> Wiring | None:
-    """The activation whose result enters the loss function unchanged; None if there is none."""
-    operations = _plain(run.loss_operations)
-    if len(operations) < 2:
-        return None
-    return next((w for w in run.wirings if w.output and w.operation == operations[1]), None)
-
-
-def _range(wiring: Wiring) -> tuple[float, float]:
-    """The values that an activation can take."""
-    activation = activation_named(wiring.activation)
-    if activation is None or wiring.activation in {"log_softmax", "abs", "maximum"}:
-        return -np.inf, np.inf
-    if wiring.activation == "softmax":
-        return 0.0, 1.0
-    with np.errstate(over="ignore"):
-        values = activation.forward(np.array([-1e3, -1.0, 0.0, 1.0, 1e3]), wiring.options)
-    low, high = float(values.min()), float(values.max())
-    return (low if low > -100 else -np.inf), (high if high < 100 else np.inf)
 
 
 def _interval(low: float, high: float) -> str:

@@ -101,6 +101,24 @@ class SaturatedUnit(Rule):
             place=Place.DOWNSTREAM,
             why="a saturated layer sends numbers near its bounds to the next; the first is the root",
         ),
+        Consequence(
+            rule="constant-predictor",
+            harmful=True,
+            delay=-1,
+            why="what does not get through the layers cannot tell samples apart",
+        ),
+        Consequence(
+            rule="lr-too-low",
+            harmful=True,
+            delay=-1,
+            why="weights that get next to no gradient move next to nowhere",
+        ),
+        Consequence(
+            rule="update-lost",
+            harmful=True,
+            delay=-1,
+            why="gradients this small fall below the optimiser's eps",
+        ),
     )
 
     def check(self, run: RunView) -> Iterable[Finding]:

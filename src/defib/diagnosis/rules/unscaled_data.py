@@ -89,18 +89,19 @@ class UnscaledData(Rule):
             "targets of unit scale",
         ),
     )
-    consequences = tuple(
-        Consequence(rule=rule, harmful=True, delay=-1, why=why)
-        for rule, why in (
-            ("saturated-unit", "pre-activations grow with the inputs"),
-            ("exploding-gradient", "the gradient of the first weights grows with the inputs"),
-            ("vanishing-gradient", "what large inputs saturate passes no gradient"),
-            ("dead-unit", "large inputs make updates that throw units off"),
-            ("lr-too-high", "the largest stable step falls with the square of the inputs"),
-            ("lr-too-low", "large data leaves only small steps stable"),
-            ("constant-predictor", "saturated and dead units pass nothing on"),
-        )
-    ) + (
+    consequences = (
+        *(
+            Consequence(rule=rule, harmful=True, delay=-1, why=why)
+            for rule, why in (
+                ("saturated-unit", "pre-activations grow with the inputs"),
+                ("exploding-gradient", "the gradient of the first weights grows with the inputs"),
+                ("vanishing-gradient", "what large inputs saturate passes no gradient"),
+                ("dead-unit", "large inputs make updates that throw units off"),
+                ("lr-too-high", "the largest stable step falls with the square of the inputs"),
+                ("lr-too-low", "large data leaves only small steps stable"),
+                ("constant-predictor", "saturated and dead units pass nothing on"),
+            )
+        ),
         Consequence(
             rule="non-finite",
             harmful=True,
@@ -136,12 +137,12 @@ class UnscaledData(Rule):
         self, cause: Cause, inputs: float, targets: float, objective: Objective, state: Answer
     ) -> Finding:
         """The finding, with what would be different on unit scale."""
-        numbers = [Evidence(name="root mean square of the inputs", value=inputs)]
-        for name in ("input_low", "input_high"):
-            numbers.append(Evidence(name=name.replace("_", ", "), value=_typical(objective, name)))
-        numbers.append(
-            Evidence(name="stable step, unit scale over this one (inputs squared)", value=inputs**2)
-        )
+        numbers = [
+            Evidence(name="root mean square of the inputs", value=inputs),
+            Evidence(name="smallest input", value=_typical(objective, "input_low")),
+            Evidence(name="largest input", value=_typical(objective, "input_high")),
+            Evidence(name="stable step, unit scale over this one (inputs squared)", value=inputs**2),
+        ]
         if np.isfinite(targets):
             numbers.append(Evidence(name="root mean square of the targets", value=targets))
         if cause is Cause.LARGE_TARGETS:
@@ -185,20 +186,20 @@ class UnscaledData(Rule):
         ),
         Case(name="inputs up to 1,000 and it learns", build=lambda: _run(falling_loss(), input_std=580.0)),
         Case(
-            name="data of unit scale", build=lambda: replace(run_of(Plan(path="fc1")), objective=_OF_CLASSES)
+            name="data of unit scale",
+            build=lambda: replace(run_of(Plan(path="fc1")), objective=objective_of(CLASSES)),
         ),
     )
 
 
 _REGRESSIONS = {"MseLossBackward0", "SmoothL1LossBackward0", "HuberLossBackward0"}
 _NORMS = ("BatchNorm", "LayerNorm", "GroupNorm", "InstanceNorm", "RMSNorm")
-_OF_CLASSES = objective_of(CLASSES)
 
 
 def _run(loss: np.ndarray[tuple[int], np.dtype[np.float64]], **columns: float) -> RunView:
     """A regression on that data."""
     run = run_of(Plan(path="fc1"), loss=loss, loss_operations=("MseLossBackward0",))
-    return replace(run, objective=objective_of(REGRESSION, "MseLossBackward0", **columns))
+    return replace(run, objective=objective_of({**REGRESSION, **columns}, "MseLossBackward0"))
 
 
 def _typical(objective: Objective, name: str) -> float:

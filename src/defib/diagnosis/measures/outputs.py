@@ -1,0 +1,53 @@
+"""What stands between the last layer with parameters and the loss."""
+
+import numpy as np
+
+from defib.core.activation_index import activation_named
+from defib.core.run import RunView, Wiring
+
+_SHAPES = (
+    "View",
+    "Reshape",
+    "Squeeze",
+    "Unsqueeze",
+    "Flatten",
+    "Transpose",
+    "Permute",
+    "T",
+    "ToCopy",
+    "Clone",
+)
+
+
+def never_moves(run: RunView) -> bool:
+    """Whether every gradient that was read is exactly zero."""
+    if run.norms is None or not len(run.norms.steps):
+        return False
+    gradient = run.norms.gradient
+    return bool(np.isfinite(gradient).any() and (np.nan_to_num(gradient) == 0).all())
+
+
+def functions_of(operations: tuple[str, ...]) -> tuple[str, ...]:
+    """The operations without those that only change the shape."""
+    return tuple(o for o in operations if not o.startswith(_SHAPES) or o.startswith(("Tanh", "Threshold")))
+
+
+def last_activation(run: RunView) -> Wiring | None:
+    """The activation whose result enters the loss function unchanged; None if there is none."""
+    operations = functions_of(run.loss_operations)
+    if len(operations) < 2:
+        return None
+    return next((w for w in run.wirings if w.output and w.operation == operations[1]), None)
+
+
+def range_of(wiring: Wiring) -> tuple[float, float]:
+    """The values that an activation can take."""
+    activation = activation_named(wiring.activation)
+    if activation is None or wiring.activation in {"log_softmax", "abs", "maximum"}:
+        return -np.inf, np.inf
+    if wiring.activation == "softmax":
+        return 0.0, 1.0
+    with np.errstate(over="ignore"):
+        values = activation.forward(np.array([-1e3, -1.0, 0.0, 1.0, 1e3]), wiring.options)
+    low, high = float(values.min()), float(values.max())
+    return (low if low > -100 else -np.inf), (high if high < 100 else np.inf)

@@ -1,0 +1,209 @@
+"""Steps so small that the run ends before it got anywhere.
+
+## What it measures
+
+How far the weights walked in the whole run, in units of their own size; how much of that way is
+straight (tensors that began at zero tell: their norm is the way covered); and what the run got for
+it.
+
+## Why it hurts
+
+Nothing is broken: gradients arrive and are followed. But training needs the weights to move by a
+fair part of their size, and a run that moved them by a hundredth of it ends next to where it began.
+Where all updates point the same way, one step of their sum would have done the same.
+
+## Causes
+
+- `steps-too-small`: all updates together did not lead far, or they still all point the same way
+  after many steps.
+- `lr-zero`: the learning rate is exactly zero, from the start or for most of the run.
+
+## Prognosis
+
+It gets there in the end: at this pace in as many steps more as the way left is longer.
+
+## Example
+
+A CNN on digits with SGD at a learning rate of 0.0001: in 220 steps the weights move by 0.4 % of their
+size, and the loss comes down to what the best constant costs.
+
+## False alarms
+
+Fine-tuning moves the weights of a trained network little, but its loss is far below that of a
+constant: it is not reported. Neither is a run that learns, however small its steps, nor one whose
+way is a random walk. Where gradients vanish or units are dead, that is the finding, and this one is
+listed under it.
+
+## References
+
+- Chizat, Oyallon, Bach: On Lazy Training in Differentiable Programming (2019).
+"""
+
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import ClassVar
+
+import numpy as np
+
+from defib.core.finding import Cause, Evidence, Fault, Finding, Severity
+from defib.core.inference import block_medians, falling
+from defib.core.run import RunView
+from defib.diagnosis.case_parts import CLASSES, objective_of, sizes_of, stepped
+from defib.diagnosis.cases import Plan, falling_loss, flat_loss, run_of
+from defib.diagnosis.measures.answer import Answer, answer
+from defib.diagnosis.measures.learning import Outcome
+from defib.diagnosis.measures.pace import pace
+from defib.diagnosis.rule import Case, Consequence, Expected, Limit, Rule
+
+
+class LrTooLow(Rule):
+    """All steps together lead nowhere."""
+
+    slug = "lr-too-low"
+    fault = Fault.LR_TOO_LOW
+    title = "steps so small that the run ends before it got anywhere"
+    rank = 56
+    causes = (Cause.STEPS_TOO_SMALL, Cause.LR_ZERO)
+    limits = (
+        Limit(
+            name="moved",
+            default=0.01,
+            unit="1",
+            meaning="way walked in the whole run over the size of the weights",
+            reason="to first order the network is then still the one that was drawn, to a hundredth",
+        ),
+        Limit(
+            name="moved_stuck",
+            default=0.1,
+            unit="1",
+            meaning="the same, in a run whose loss does not fall",
+            reason="features form when weights move by a fair part of their size; a tenth of it is within "
+            "what random drawing makes one network differ from the next",
+        ),
+        Limit(
+            name="straight",
+            default=0.5,
+            unit="1",
+            meaning="way covered over way walked",
+            reason="random steps cover 1 / sqrt(steps) of their way, a seventh after 50; at one half the "
+            "same way could have been walked in half of the steps or fewer, each as many times larger",
+        ),
+        Limit(
+            name="steps",
+            default=200,
+            unit="steps",
+            meaning="fewest steps over which a straight way is held against the run",
+            reason="a direction that holds for hundreds of steps allows steps hundreds of times larger",
+        ),
+        Limit(
+            name="zero",
+            default=0.5,
+            unit="1",
+            meaning="share of the steps whose learning rate is exactly zero",
+            reason="most of the run then does nothing",
+        ),
+    )
+    consequences = (
+        Consequence(rule="constant-predictor", delay=-1, why="the answer has not moved from where it began"),
+        Consequence(
+            rule="update-lost", delay=-1, why="the smaller the steps, the more of them are rounded away"
+        ),
+    )
+
+    def check(self, run: RunView) -> Iterable[Finding]:
+        """At most one finding."""
+        state = answer(run)
+        zero = self._zero(run, state)
+        if zero is not None:
+            yield zero
+            return
+        steps = pace(run)
+        blind = state.state.outcome in {Outcome.UNKNOWN, Outcome.DIVERGING} or state.state.relapsed
+        if steps is None or blind or not _any_gradient(run):
+            return
+        stuck = state.state.outcome is Outcome.NOT_LEARNING
+        still = steps.moved <= self.limit("moved") and (state.failing or state.unfinished)
+        short = steps.moved <= self.limit("moved_stuck") and stuck
+        straight = (
+            stuck
+            and steps.moved <= 1
+            and run.steps >= self.limit("steps")
+            and steps.straight >= self.limit("straight")
+            and _falls(run)
+        )
+        if not (still or short or straight):
+            return
+        yield self.found(
+            Cause.STEPS_TOO_SMALL,
+            Severity.ERROR if state.failing else Severity.WARNING,
+            f"in {run.steps} steps the weights walked {steps.moved:.2%} of their own size"
+            + (" and still all in one direction" if steps.straight >= self.limit("straight") else ""),
+            evidence=(*steps.evidence, *state.evidence),
+            since_step=0,
+        )
+
+    def _zero(self, run: RunView, state: Answer) -> Finding | None:
+        """A learning rate of zero for most of the run."""
+        rates = [o.lr for o in run.optimizers if len(o.lr)]
+        if not rates or len(rates) != len(run.optimizers):
+            return None
+        share = min(float((rate.values == 0).mean()) for rate in rates)
+        if share < self.limit("zero") or not (state.failing or state.unfinished):
+            return None
+        first = min(int(rate.steps[np.argmax(rate.values == 0)]) for rate in rates)
+        return self.found(
+            Cause.LR_ZERO,
+            Severity.ERROR,
+            f"the learning rate is zero on {share:.0%} of the steps",
+            evidence=(Evidence(name="share of the steps with a rate of zero", value=share), *state.evidence),
+            since_step=first,
+        )
+
+    CASES: ClassVar[tuple[Case, ...]] = (
+        Case(
+            name="200 steps of a hundred-thousandth",
+            build=lambda: _walk(flat_loss(), 1e-5),
+            expect=(Expected(cause=Cause.STEPS_TOO_SMALL, severity=Severity.ERROR, since_step=0),),
+        ),
+        Case(
+            name="the loss falls, but only to what a constant costs",
+            build=lambda: _walk(falling_loss(start=3.2, end=2.0), 1e-5),
+            expect=(Expected(cause=Cause.STEPS_TOO_SMALL, severity=Severity.WARNING),),
+        ),
+        Case(
+            name="larger steps that all point the same way",
+            build=lambda: _walk(_creeping(), 2e-4, covered=0.036),
+            expect=(Expected(cause=Cause.STEPS_TOO_SMALL, severity=Severity.ERROR),),
+        ),
+        Case(
+            name="a learning rate of zero",
+            build=lambda: stepped(_walk(flat_loss(), 0.0), lr=0.0),
+            expect=(Expected(cause=Cause.LR_ZERO, severity=Severity.ERROR, since_step=0),),
+        ),
+        Case(name="fine-tuning", build=lambda: _walk(falling_loss(start=0.9, end=0.2), 1e-5)),
+        Case(name="usual steps in a network that learns", build=lambda: _walk(falling_loss(), 1e-3)),
+    )
+
+
+def _walk(loss: np.ndarray[tuple[int], np.dtype[np.float64]], ratio: float, covered: float = 1e-4) -> RunView:
+    """A run whose updates are that small; its bias begins at zero and covers that way."""
+    sizes = {"fc1.weight": (1.0, ratio), "fc1.bias": (0.0, ratio), "head.weight": (1.0, ratio)}
+    run = run_of(Plan(path="fc1"), loss=loss, norms=sizes_of(sizes, end={"fc1.bias": covered}))
+    return replace(run, objective=objective_of({**CLASSES, "loss": 2.2}))
+
+
+def _creeping() -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+    """A loss without noise that falls by half a percent."""
+    return np.asarray(np.linspace(2.303, 2.292, 200))
+
+
+def _any_gradient(run: RunView) -> bool:
+    """Whether there is a gradient to follow at all."""
+    return run.norms is not None and bool((np.nan_to_num(run.norms.gradient) > 0).any())
+
+
+def _falls(run: RunView) -> bool:
+    """Whether the loss, however slowly, falls to the end."""
+    values = run.loss.values
+    late = block_medians(values[len(values) // 2 :], 16)
+    return bool(falling(late) < 0.01)

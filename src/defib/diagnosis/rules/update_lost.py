@@ -1,0 +1,284 @@
+"""Gradients arrive, and the weights do not move: rounding takes the update.
+
+## What it measures
+
+On sampled steps, the share of entries with a gradient that the step left bit-identical; gradient
+norms against the optimiser's eps; steps that the gradient scaler skipped; and non-finite weights
+made by an optimiser whose steps are bounded.
+
+## Why it hurts
+
+A weight w in a format with p bits of mantissa cannot change by less than about |w| 2^-p: in bfloat16
+an update below 0.4 % of the weight is no update. The optimiser's own numbers round, too: Adam's
+default eps of 1e-8 is 0 in float16.
+
+## Causes
+
+- `rounded-away`: next to all updates are smaller than the spacing of the weights' numbers.
+- `epsilon-lost`: finite gradients, non-finite weights, under an optimiser whose step is bounded by
+  the learning rate: its eps and the root of its second moment both rounded to 0.
+- `epsilon-throttle`: the norm of whole tensors' gradients is below eps, so that dividing by the root
+  of the second moment no longer makes up for it.
+- `steps-skipped`: the scaler skips most steps because of infinite gradients.
+
+## Prognosis
+
+It does not pass: the smaller the gradients get, the more is lost.
+
+## Example
+
+A network in pure float16 under Adam with its default eps: after the first step a bias is infinite
+although all gradients are finite. The finding names step 0 and explains the NaN that follow.
+
+## False alarms
+
+A scaler that skips a few steps looks for its scale. A run that learns is not reported.
+
+## References
+
+- Micikevicius et al.: Mixed Precision Training (2018).
+- Zamirai et al.: Revisiting BFloat16 Training (2021): nearest rounding cancels updates.
+"""
+
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import ClassVar
+
+import numpy as np
+
+from defib.core.finding import Cause, Confidence, Evidence, Fault, Finding, Severity
+from defib.core.run import Event, Norms, RunView
+from defib.diagnosis.case_parts import sizes_of, stepped
+from defib.diagnosis.cases import Plan, broken_loss, falling_loss, flat_loss, run_of
+from defib.diagnosis.measures.answer import Answer, answer
+from defib.diagnosis.rule import Case, Consequence, Expected, Limit, Rule
+
+_ADAPTIVE = ("Adam", "AdamW", "NAdam", "RAdam", "Adamax", "RMSprop", "Adagrad", "Adadelta")
+_HALF_EPS = 2.0**-25
+"""The largest number that float16 rounds to 0."""
+
+
+class UpdateLost(Rule):
+    """Updates that rounding takes."""
+
+    slug = "update-lost"
+    fault = Fault.UNDERFLOW
+    title = "gradients arrive, and rounding takes the update"
+    rank = 28
+    causes = (Cause.ROUNDED_AWAY, Cause.EPSILON_LOST, Cause.EPSILON_THROTTLE, Cause.STEPS_SKIPPED)
+    limits = (
+        Limit(
+            name="swallowed",
+            default=0.9,
+            unit="1",
+            meaning="share of entries that the step left as they were, in the median of steps and tensors",
+            reason="stochastic gradients lose a part of their entries at a low rate in any format; with nine "
+            "tenths gone the direction of the update is no longer that of the gradient",
+        ),
+        Limit(
+            name="throttled",
+            default=0.5,
+            unit="1",
+            meaning="share of tensors whose whole gradient is below eps, in the median of the steps",
+            reason="then most of the network moves slower than the learning rate says",
+        ),
+        Limit(
+            name="skipped",
+            default=0.5,
+            unit="1",
+            meaning="share of the steps that the scaler skips",
+            reason="a search for the scale takes tens of steps, not half of a run",
+        ),
+    )
+    consequences = (
+        Consequence(
+            rule="non-finite",
+            when=(Cause.EPSILON_LOST,),
+            causes=(Cause.NON_FINITE_UPDATE, Cause.NON_FINITE_LOSS, Cause.NON_FINITE_FORWARD),
+            why="0 / 0 in the optimiser makes the weights NaN",
+        ),
+        Consequence(
+            rule="non-finite",
+            when=(Cause.STEPS_SKIPPED,),
+            delay=-1,
+            causes=(Cause.NON_FINITE_BACKWARD,),
+            why="the infinite gradients for which the scaler skips",
+        ),
+        Consequence(
+            rule="lr-too-high",
+            when=(Cause.EPSILON_LOST,),
+            delay=-1,
+            why="divided by next to nothing, an update has any size",
+        ),
+        Consequence(rule="constant-predictor", delay=-1, why="weights that do not move learn nothing"),
+        Consequence(rule="lr-too-low", delay=-1, why="what is rounded away does not add up"),
+    )
+
+    def check(self, run: RunView) -> Iterable[Finding]:
+        """At most one finding."""
+        state = answer(run)
+        if not state.failing:
+            return
+        for found in (
+            self._epsilon_lost(run, state),
+            self._skipped(run, state),
+            self._rounded(run, state),
+            self._throttled(run, state),
+        ):
+            if found is not None:
+                yield found
+                return
+
+    def _epsilon_lost(self, run: RunView, state: Answer) -> Finding | None:
+        """Non-finite weights out of finite gradients, under bounded steps."""
+        event = next(
+            (e for e in run.of_kind("non-finite") if e.data.get("stage") == "update"),
+            None,
+        )
+        optimizer = next((o for o in run.optimizers if o.kind in _ADAPTIVE), None)
+        earlier = [e for e in run.of_kind("non-finite") if event is not None and e.step < event.step]
+        if event is None or earlier or optimizer is None or not optimizer.groups or run.norms is None:
+            return None
+        eps = _number(optimizer.groups[0].get("eps"))
+        size = _largest_gradient(run.norms, event.step)
+        # in float32 such a step is bounded by about ten learning rates unless g^2 overflows
+        if not eps < _HALF_EPS or not size < 1e18:
+            return None
+        return self.found(
+            Cause.EPSILON_LOST,
+            Severity.ERROR,
+            f"{optimizer.kind} makes non-finite weights of finite gradients at step {max(event.step, 0)}: "
+            f"its eps of {eps:.3g} is 0 in half precision, and it divides 0 by 0",
+            evidence=(
+                Evidence(name="eps", value=eps),
+                Evidence(name="largest number that float16 rounds to 0", value=_HALF_EPS),
+                Evidence(name="largest gradient norm up to then", value=size, unit="norm"),
+                *state.evidence,
+            ),
+            confidence=Confidence.INFERRED,
+            layer=str(event.data.get("where") or ""),
+            since_step=max(event.step, 0),
+        )
+
+    def _skipped(self, run: RunView, state: Answer) -> Finding | None:
+        """A scaler that skips most steps."""
+        skipped = run.of_kind("skipped-step")
+        scaled = any(len(o.scale) for o in run.optimizers)
+        share = len(skipped) / max(run.steps, 1)
+        if not scaled or share < self.limit("skipped"):
+            return None
+        return self.found(
+            Cause.STEPS_SKIPPED,
+            Severity.ERROR,
+            f"the gradient scaler skipped {len(skipped)} of {run.steps} steps",
+            evidence=(Evidence(name="share of the steps skipped", value=share), *state.evidence),
+            confidence=Confidence.EXACT,
+            since_step=max(skipped[0].step, 0),
+        )
+
+    def _rounded(self, run: RunView, state: Answer) -> Finding | None:
+        """Updates below the spacing of the weights' numbers."""
+        if run.norms is None or not len(run.norms.steps):
+            return None
+        moving = (run.norms.gradient > 0) & (run.norms.weight > 0)
+        shares = np.where(moving, run.norms.swallowed, np.nan)
+        shares = shares[np.isfinite(shares)]
+        if not len(shares) or float(np.median(shares)) < self.limit("swallowed"):
+            return None
+        return self.found(
+            Cause.ROUNDED_AWAY,
+            Severity.ERROR,
+            f"{float(np.median(shares)):.0%} of the weights that have a gradient stay bit for bit the same "
+            "in a step",
+            evidence=(
+                Evidence(name="share of entries left as they were", value=float(np.median(shares))),
+                *state.evidence,
+            ),
+            since_step=int(run.norms.steps[0]),
+        )
+
+    def _throttled(self, run: RunView, state: Answer) -> Finding | None:
+        """Gradients of whole tensors below the optimiser's eps."""
+        optimizer = next((o for o in run.optimizers if o.kind in _ADAPTIVE), None)
+        if optimizer is None or not optimizer.groups or run.norms is None or not len(run.norms.steps):
+            return None
+        eps = _number(optimizer.groups[0].get("eps"))
+        gradient = run.norms.gradient
+        some = np.isfinite(gradient) & (gradient > 0)
+        rows = some.any(axis=1)
+        if not rows.any():
+            return None
+        below = (some & (gradient < eps)).sum(axis=1)[rows] / some.sum(axis=1)[rows]
+        share = float(np.median(below))
+        if share < self.limit("throttled"):
+            return None
+        return self.found(
+            Cause.EPSILON_THROTTLE,
+            Severity.ERROR,
+            f"in {share:.0%} of the tensors the whole gradient is below {optimizer.kind}'s eps of {eps:.3g}",
+            evidence=(
+                Evidence(name="share of tensors with a gradient below eps", value=share),
+                Evidence(name="eps", value=eps),
+                *state.evidence,
+            ),
+            since_step=int(run.norms.steps[rows][0]),
+        )
+
+    CASES: ClassVar[tuple[Case, ...]] = (
+        Case(
+            name="Adam's eps is 0 in float16",
+            build=lambda: _lost(1e-8),
+            expect=(Expected(cause=Cause.EPSILON_LOST, severity=Severity.ERROR, layer="fc1", since_step=0),),
+        ),
+        Case(
+            name="bfloat16 weights and tiny steps",
+            build=lambda: _sized(flat_loss(), swallowed=0.99),
+            expect=(Expected(cause=Cause.ROUNDED_AWAY, severity=Severity.ERROR),),
+        ),
+        Case(name="the same while it learns", build=lambda: _sized(falling_loss(), swallowed=0.99)),
+        Case(
+            name="gradients below eps",
+            build=lambda: stepped(_sized(flat_loss(), gradient=1e-11), "Adam", eps=1e-8),
+            expect=(Expected(cause=Cause.EPSILON_THROTTLE, severity=Severity.ERROR),),
+        ),
+        Case(
+            name="the scaler skips every step",
+            build=lambda: run_of(
+                Plan(path="fc1"),
+                loss=flat_loss(),
+                scale=np.full(200, 1.0),
+                events=tuple(Event(step=i, kind="skipped-step", data={}) for i in range(200)),
+            ),
+            expect=(Expected(cause=Cause.STEPS_SKIPPED, severity=Severity.ERROR, since_step=0),),
+        ),
+        Case(name="updates arrive", build=lambda: _sized(falling_loss(), swallowed=0.05)),
+    )
+
+
+def _sized(
+    loss: np.ndarray[tuple[int], np.dtype[np.float64]], gradient: float = 1.0, swallowed: float = 0.0
+) -> RunView:
+    """A run with such gradients and such a share of swallowed entries."""
+    sizes = {"fc1.weight": (1.0, 1e-3), "head.weight": (1.0, 1e-3)}
+    norms = sizes_of(sizes, gradient=gradient, swallowed=swallowed)
+    return replace(run_of(Plan(path="fc1"), loss=loss), norms=norms)
+
+
+def _lost(eps: float) -> RunView:
+    """Finite gradients and a non-finite weight after the first step of Adam."""
+    data = {"stage": "update", "where": "fc1", "operation": "", "step": 0}
+    run = _sized(broken_loss(at=1))
+    return stepped(replace(run, events=(Event(step=0, kind="non-finite", data=data),)), "Adam", eps=eps)
+
+
+def _number(value: object) -> float:
+    """A setting as a number; NaN if it is none."""
+    return float(value) if isinstance(value, int | float) else float("nan")
+
+
+def _largest_gradient(norms: Norms, step: int) -> float:
+    """Largest gradient norm read up to that step; infinite if it was not finite, NaN if none was read."""
+    rows = norms.steps <= max(step, 0)
+    values = norms.gradient[rows]
+    values = values[~np.isnan(values)]
+    return float(values.max()) if len(values) else float("nan")
