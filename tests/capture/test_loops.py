@@ -106,8 +106,8 @@ def test_an_optimizer_that_steps_without_any_backward(sink):
         optimizer.step()
     session.close()
     assert session.faults == 0, sink.events
-    assert np.isnan(sink.loss()).all()
-    assert len(sink.loss()) == 3
+    assert sink.optimizers[0]["steps"] == 3
+    assert not any(len(columns.get("loss", ())) for _, _, columns in sink.streams), "nobody knows the loss"
     assert not sink.windows
 
 

@@ -13,6 +13,7 @@ from defib.core.finding import Diagnosis, Finding
 from defib.core.run import RunView
 
 FEATURES, CLASSES = 8, 3
+LR = 0.3
 Step = Callable[[Tensor, Tensor], Tensor]
 
 
@@ -49,7 +50,7 @@ def train(
     return losses
 
 
-def watched(path: Path, model: nn.Module, steps: int = 60, lr: float = 0.05, **kwargs: Any) -> RunView:
+def watched(path: Path, model: nn.Module, steps: int = 60, lr: float = LR, **kwargs: Any) -> RunView:
     """The record of a training with SGD, opened again from the disk, without a fault."""
     optimizer = torch.optim.SGD(model.parameters(), lr=lr)
     with defib.watch(model, optimizer, output=path, every=1) as run:

@@ -40,8 +40,7 @@ class Transfer:
 
 def scalar(tensor: torch.Tensor) -> float | torch.Tensor:
     """The value of a 0-d tensor where that costs no wait, else a private copy of it on its device."""
-    detached = tensor.detach()
-    return float(detached.item()) if detached.device.type == "cpu" else detached.clone()
+    return float(tensor.item()) if tensor.is_cpu else tensor.detach().clone()
 
 
 class Numbers:

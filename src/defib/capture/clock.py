@@ -33,6 +33,7 @@ class Clock:
         self._optimizer = weakref.ref(optimizer, lambda _: self.vitals.release())
         self._scaler: weakref.ref[Any] | None = None
         self._loss: Scalar = float("nan")
+        self.unheard = 0  # first steps of which no loss is known; a NaN in the record is a loss that was NaN
 
     @property
     def alive(self) -> bool:
@@ -101,6 +102,8 @@ class Clock:
             self._loss = heard[0][0] if len(heard) == 1 else sum(h[0] for h in heard) / len(heard)
         elif heard:
             self._loss, skips = mean_loss(heard, scale)
+        elif self.unheard == self.vitals.step:
+            self.unheard += 1
         lr = optimizer.param_groups[0].get("lr", float("nan"))
         self.vitals.tick(self._loss, scalar(lr) if isinstance(lr, torch.Tensor) else lr, scale, skips)
 

@@ -30,6 +30,9 @@ from defib.core.site import Signal, Site
 from defib.core.tally import Tally
 
 FLUSH_SECONDS = 0.5
+LOOK_SECONDS = 0.001
+"""Least time between two looks at the account: a step of a tiny network is shorter."""
+
 _MOST_READ = 64
 """Backwards that are read before one step: more micro-batches, or steps that never come, cost nothing."""
 _MOST_LOSSES = 4096
@@ -73,9 +76,11 @@ class Recorder:
         self._unread: set[int] = set()
         self._stepped: list[Clock] = []
         self._scale: Scalar | None = None
+        self._may_be_scaled = True
         self._reading_cost = 0.0
         self._cost = 0.0
         self._in_step = False
+        self._next_look = 0.0
         self._sink_seconds = 0.0
         self._started = self._last_step = self._last_flush = perf_counter()
 
@@ -101,10 +106,11 @@ class Recorder:
 
     def _hear(self, tensors: tuple[torch.Tensor, ...], nested: bool) -> torch.Tensor | None:
         """Keep the loss, if ``backward`` was called on one; returns it."""
-        if nested or len(tensors) != 1 or tensors[0].numel() != 1 or tensors[0].grad_fn is None:
+        if nested or len(tensors) != 1 or tensors[0].numel() != 1:
             return None
         loss = scalar(tensors[0])
-        self._scale = factor(tensors[0])
+        if self._may_be_scaled:
+            self._scale = factor(tensors[0])
         self._heard.append((loss, self._scale))
         if isinstance(loss, float) and not math.isfinite(loss) and not self.summary.non_finite:
             self._blame(tensors[0])
@@ -186,7 +192,13 @@ class Recorder:
         self._conclude(clock, start)
 
     def _conclude(self, clock: Clock, start: float) -> None:
-        """Flush if it is time, settle the account of this step, and see whether to read the next one."""
+        """Flush if it is time, settle the account, and see whether to read the next step.
+
+        Steps that take microseconds are settled many at a time.
+        """
+        if start < self._next_look and not self._in_step:
+            self._cost += perf_counter() - start
+            return
         if start - self._last_flush > FLUSH_SECONDS:
             self.flush()
         elif clock.vitals.full:
@@ -194,6 +206,7 @@ class Recorder:
         now = perf_counter()
         self.governor.step(now - self._last_step, self._cost + now - start)
         self._cost, self._last_step = 0.0, now
+        self._next_look = now + (0.0 if self.governor.every else LOOK_SECONDS)
         if not self._armed and self.governor.due(clock.vitals.step):
             self._armed = True
             self._unread = {c.index for c in self._clocks.values() if c.alive}
@@ -229,6 +242,7 @@ class Recorder:
     def _before_step(self, clock: Clock) -> None:
         if not clock.has_scaler:
             clock.look_for_scaler()
+        self._may_be_scaled = any(c.has_scaler for c in self._clocks.values())
         self._attribute(clock)
         step = clock.vitals.step - 1
         named = [(clock.names[id(p)], p) for p in clock.parameters() if _dense(p) and id(p) in clock.names]
@@ -293,7 +307,12 @@ class Recorder:
     def _drain(self, wait: bool, only: Clock | None = None) -> None:
         for clock in [only] if only is not None else list(self._clocks.values()):
             for drained in clock.vitals.drain(wait):
-                self._sink.stream(clock.index, drained.first_step, drained.streams)
+                streams, unheard = drained.streams, clock.unheard - drained.first_step
+                if unheard > 0:
+                    loss = streams.pop("loss")[unheard:]
+                    if len(loss):
+                        self._sink.stream(clock.index, drained.first_step + unheard, {"loss": loss})
+                self._sink.stream(clock.index, drained.first_step, streams)
                 for step, count in drained.skips.items():
                     self.summary.skipped(step, count, ())
                 if drained.silenced:

@@ -46,14 +46,19 @@ class Answer:
         return bool(self.state.end >= (1 - UNFINISHED) * self.constant_loss)
 
     @property
+    def far_off(self) -> bool:
+        """After a hundred steps and more the loss is still twice that of the best constant, or worse."""
+        return bool(self.state.steps >= 100 and self.state.end >= 2 * self.constant_loss)
+
+    @property
     def same(self) -> bool:
         """The answer does not depend on the sample."""
         return bool(self.spread < SAME)
 
     @property
     def failing(self) -> bool:
-        """The run does not learn, or what it learned does not use its inputs."""
-        return self.state.stuck or self.tied
+        """It is certain enough that the run does not learn."""
+        return self.state.stuck
 
     @property
     def evidence(self) -> tuple[Evidence, ...]:

@@ -72,10 +72,13 @@ def _gain(layer: Layer, norm: float, wires: Wires, *, hidden: bool) -> Gain:
 
 
 def small_signal_gain(name: str) -> float:
-    """1 / sqrt(mean of f'^2 on both sides of 0); 1 for what is not known."""
+    """1 / sqrt(mean of f'^2 on both sides of 0); 1 for what is not known, and above 2.
+
+    No weights are drawn to make up for a slope of 1/4 (sigmoid): there the activation is to blame.
+    """
     activation = activation_named(name)
     if activation is None or not np.isfinite(activation.backward_gain):
         return 1.0
     slope = activation.derivative(np.array([-1e-3, 1e-3]))
     size = float(np.sqrt(np.mean(slope**2)))
-    return 1 / size if size > 0 else 1.0
+    return 1 / size if size >= 0.49 else 1.0

@@ -32,6 +32,10 @@ SLOW = 0.03
 """A fall by this share is learning if the loss is still falling at the end."""
 RISEN = 0.5
 """A rise by this share of the first loss is divergence."""
+NEAR = 0.1
+"""A loss at rest within this share above the best constant's is at that level."""
+REST = 0.05
+"""A fall by less than this share of the level over half a run is rest."""
 RELAPSED = 0.5
 """Losing this share of the best fall again is a relapse."""
 
@@ -110,19 +114,29 @@ def learning(run: RunView) -> Learning:
 
 
 def _against_constant(state: Learning, run: RunView) -> Learning:
-    """The same answer, unless the loss came to rest at what the best constant costs.
+    """The same answer, unless the loss of the best constant says otherwise.
+
+    A run that does not fall but is well below it was trained before, and is no failure. One that
+    fell and came to rest at it has learned nothing from its inputs.
 
     A loss that begins far above that, from large first outputs, falls a long way while
-    nothing but the scale of the outputs is learned.
+    nothing but the scale of the outputs is learned. Healthy networks pass that level, too,
+    so it must have lain there for half of the run.
 
     Returns:
         The answer.
     """
-    if state.outcome is not Outcome.LEARNING or not state.end >= (1 - TIE) * constant_loss(run):
-        return state
+    level = constant_loss(run)
+    if state.outcome is Outcome.NOT_LEARNING and not state.relapsed and state.end <= (1 - LEARNED) * level:
+        return replace(state, outcome=Outcome.LEARNING)  # it began with what it had learned before
+    near = (1 - TIE) * level <= state.end <= (1 + NEAR) * level
     values = np.asarray(run.loss.values, dtype=np.float64)
     values = values[np.isfinite(values)]
-    if len(values) < SHORTEST_FLAT or _falls_late(values, scale(values)):
+    if state.outcome is not Outcome.LEARNING or not near or len(values) < SHORTEST_FLAT:
+        return state
+    half = len(values) // 2
+    before = float(np.median(values[half : half + max(5, len(values) // 10)]))
+    if before - state.end > REST * level or _falls_late(values, scale(values)):
         return state
     return replace(state, outcome=Outcome.NOT_LEARNING)
 
@@ -260,3 +274,19 @@ def change_at(loss: Series, step: int) -> Change | None:
         worse=min(after, end) - before > max(give, 0.1 * size),
         stalled=fell > 0.03 * size and since < 0.02 * size and end > 0.5 * size,
     )
+
+
+def standstill(state: Learning, loss: Series) -> bool:
+    """Whether a run has come to a stationary point far above zero.
+
+    The last third of its losses lie within a hundredth of the first one, all of them, and still at
+    half of it: nothing is left to follow. At a noise floor of mini-batches losses differ.
+
+    Returns:
+        True if all of it holds.
+    """
+    values = loss.values[np.isfinite(loss.values)]
+    if len(values) < SHORTEST_FLAT or not state.end > 0.5 * state.start:
+        return False
+    last = values[-(len(values) // 3) :]
+    return bool(float(np.ptp(last)) < 0.01 * state.start)

@@ -19,6 +19,12 @@ _SHAPES = (
 )
 
 
+_ERRORS = {
+    ("MeanBackward0", "AbsBackward0", "SubBackward0"): 1,
+    ("MeanBackward0", "PowBackward0", "SubBackward0"): 2,
+}
+
+
 def never_moves(run: RunView) -> bool:
     """Whether every gradient that was read is exactly zero."""
     if run.norms is None or not len(run.norms.steps):
@@ -32,12 +38,18 @@ def functions_of(operations: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(o for o in operations if not o.startswith(_SHAPES) or o.startswith(("Tanh", "Threshold")))
 
 
+def power_of(operations: tuple[str, ...]) -> int:
+    """1 if the loss is a mean absolute error written out, 2 for a squared one, 0 if neither."""
+    return _ERRORS.get(functions_of(operations)[:3], 0)
+
+
 def last_activation(run: RunView) -> Wiring | None:
-    """The activation whose result enters the loss function unchanged; None if there is none."""
+    """The activation whose result is compared with the targets unchanged; None if there is none."""
     operations = functions_of(run.loss_operations)
-    if len(operations) < 2:
+    place = 3 if operations[:3] in _ERRORS else 1
+    if len(operations) <= place:
         return None
-    return next((w for w in run.wirings if w.output and w.operation == operations[1]), None)
+    return next((w for w in run.wirings if w.output and w.operation == operations[place]), None)
 
 
 def range_of(wiring: Wiring) -> tuple[float, float]:

@@ -63,7 +63,7 @@ from defib.core.run import RunView
 from defib.diagnosis.cases import Plan, flat_loss, relapsing_loss, run_of
 from defib.diagnosis.measures.autopsy import autopsy, census, sentence, worst
 from defib.diagnosis.measures.deaths import Criterion, Deaths, by_cause, deaths
-from defib.diagnosis.measures.learning import Learning, Outcome, change_at, learning
+from defib.diagnosis.measures.learning import Learning, Outcome, change_at, learning, standstill
 from defib.diagnosis.measures.surroundings import flows_around
 from defib.diagnosis.measures.wires import Wires
 from defib.diagnosis.rule import Case, Consequence, Expected, Limit, Place, Rule
@@ -173,7 +173,8 @@ class DeadUnit(Rule):
         if state.stuck:
             return Severity.ERROR
         change = change_at(run.loss, worst(layer.died[layer.dead])[0])
-        if state.outcome is Outcome.LEARNING and change and (change.worse or change.stalled):
+        harmed = change is not None and (change.worse or change.stalled)
+        if state.outcome is Outcome.LEARNING and (harmed or standstill(state, run.loss)):
             return Severity.WARNING
         return Severity.INFO
 

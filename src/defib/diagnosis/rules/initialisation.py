@@ -38,7 +38,8 @@ finding says that they are clones of one unit.
 ## False alarms
 
 An output layer that begins with zeros is healthy; so is the last layer of a residual branch. A run
-that learns is not blamed for the size of its first weights. Published initialisations lie within a
+that learns is not blamed for the size of its first weights, unless its loss is still twice what a
+constant answer costs. Published initialisations lie within a
 factor of 3 of the level one, PyTorch's default for linear layers (0.41 for a ReLU) included.
 
 ## References
@@ -192,7 +193,8 @@ class Initialisation(Rule):
     def _small(self, run: RunView, gains: tuple[Gain, ...], state: Answer) -> Finding | None:
         """Small weights in a chain of plain layers that does not learn."""
         chain = [g for g in gains if g.hidden and g.norm > 0]
-        around = any(w.skips or w.normalised for w in run.wirings) or any(g.normalised for g in gains)
+        around = any(w.skips or w.normalised for w in run.wirings)
+        around |= any("Norm" in layer.kind for layer in run.layers)
         if not chain or around or not state.failing:
             return None
         typical = float(np.median([g.factor for g in chain]))
@@ -216,12 +218,12 @@ class Initialisation(Rule):
     def _large(self, gains: tuple[Gain, ...], state: Answer) -> Finding | None:
         """Weights many times too large in a run that fails."""
         large = [g for g in gains if g.factor >= self.limit("too_large") and not g.normalised]
-        if not large or not state.failing:
+        if not large or not (state.failing or state.far_off):
             return None
         worst = max(large, key=lambda g: g.factor)
         return self.found(
             Cause.WEIGHTS_TOO_LARGE,
-            Severity.ERROR,
+            Severity.ERROR if state.failing else Severity.WARNING,
             f"the first weights of {worst.path or 'the model'} are {worst.factor:.3g} times as large as "
             "keeps a signal level",
             evidence=(

@@ -55,14 +55,18 @@ import numpy as np
 
 from defib.core.activation_index import activation_named
 from defib.core.finding import Cause, Confidence, Evidence, Fault, Finding, Severity
-from defib.core.run import RunView
+from defib.core.run import RunView, Wiring
 from defib.diagnosis.case_parts import CLASSES, REGRESSION, objective_of, shaped
 from defib.diagnosis.cases import Plan, falling_loss, flat_loss, run_of
 from defib.diagnosis.measures.answer import Answer, answer
-from defib.diagnosis.measures.outputs import functions_of, last_activation, never_moves, range_of
+from defib.diagnosis.measures.outputs import functions_of, last_activation, never_moves, power_of, range_of
 from defib.diagnosis.rule import Case, Consequence, Expected, Limit, Rule
 
 _FAR = {"target_low": 3.0, "target_high": 103.0, "target_mean": 36.0, "target_spread": 30.0}
+_HIDDEN = (
+    "saturated-unit", "vanishing-gradient", "dead-unit", "constant-predictor", "unscaled-data",
+    "initialisation", "lr-too-low", "lr-too-high", "update-lost", "exploding-gradient",
+)  # fmt: skip
 _NORMALISERS = {"SoftmaxBackward0", "LogSoftmaxBackward0"}
 _ONE_SIDED = {"ReluBackward0", "ThresholdBackward0"}
 _LOGITS = {"BinaryCrossEntropyWithLogitsBackward0", "LogSoftmaxBackward0"}
@@ -96,18 +100,15 @@ class OutputActivation(Rule):
     )
     consequences = (
         *(
-        Consequence(
-            rule=rule,
-            harmful=True,
-            delay=-1,
-            why="an output that cannot fit drives units into their flat sides, and no scale of data or "
-            "step would have made it fit",
-        )
-        for rule in (
-            "saturated-unit", "vanishing-gradient", "dead-unit", "constant-predictor", "unscaled-data",
-            "initialisation", "lr-too-low", "lr-too-high", "update-lost", "exploding-gradient",
-        )
-    ),
+            Consequence(
+                rule=rule,
+                harmful=True,
+                delay=-1,
+                why="an output that cannot fit drives units into their flat sides, and no scale of data or "
+                "step would have made it fit",
+            )
+            for rule in _HIDDEN
+        ),
         Consequence(
             rule="non-finite",
             when=(Cause.ONE_SIDED_OUTPUT, Cause.NOT_LOG_PROBABILITIES),
@@ -116,7 +117,7 @@ class OutputActivation(Rule):
             causes=(Cause.NON_FINITE_LOSS, Cause.NON_FINITE_FORWARD, Cause.NON_FINITE_BACKWARD),
             why="a score of 0 has no logarithm",
         ),
-    )  # fmt: skip
+    )
 
     def check(self, run: RunView) -> Iterable[Finding]:
         """At most one finding: the first that holds."""
@@ -191,9 +192,11 @@ class OutputActivation(Rule):
     def _out_of_range(self, run: RunView, state: Answer) -> Finding | None:
         """Targets that the last activation cannot reach."""
         objective, wiring = run.objective, last_activation(run)
-        if objective is None or wiring is None or not objective.operation:
+        if objective is None or wiring is None:
             return None
         low, high = range_of(wiring)
+        if not objective.operation:
+            return self._distant(wiring, state, high - low, power_of(run.loss_operations))
         if objective.operation.startswith("Binary"):
             return None
         count = len(objective.steps)
@@ -218,6 +221,25 @@ class OutputActivation(Rule):
             ),
             layer=wiring.site.path,
             since_step=int(objective.steps[0]),
+        )
+
+    def _distant(self, wiring: Wiring, state: Answer, width: float, power: int) -> Finding | None:
+        """Errors larger than the range of the outputs: some targets must lie outside it."""
+        error = state.state.end ** (1 / power) if power and state.state.end >= 0 else np.nan
+        if not error > (1 + self.limit("beyond")) * width or not np.isfinite(width):
+            return None
+        return self.found(
+            Cause.TARGETS_OUT_OF_RANGE,
+            Severity.ERROR,
+            f"the mean error is {error:.3g}, and {wiring.activation} gives values over a range of "
+            f"{width:.3g}: targets lie outside it",
+            evidence=(
+                Evidence(name="mean error at the end", value=error),
+                Evidence(name="range of the output", value=width),
+                *state.evidence,
+            ),
+            layer=wiring.site.path,
+            since_step=0,
         )
 
     def _one_sided(self, run: RunView, state: Answer) -> Finding | None:
@@ -253,6 +275,12 @@ class OutputActivation(Rule):
             build=lambda: _output("tanh", falling_loss(), target_low=-2.5, target_high=2.5),
             expect=(Expected(cause=Cause.TARGETS_OUT_OF_RANGE, severity=Severity.INFO),),
         ),
+        Case(
+            name="an absolute error of 50 behind a sigmoid",
+            build=lambda: _absolute(50.0),
+            expect=(Expected(cause=Cause.TARGETS_OUT_OF_RANGE, severity=Severity.ERROR, layer="head"),),
+        ),
+        Case(name="an absolute error of 0.4 behind a sigmoid", build=lambda: _absolute(0.4)),
         Case(
             name="targets from 0 to 1 behind a sigmoid",
             build=lambda: _output("sigmoid", falling_loss(), target_low=0.0, target_high=1.0),
@@ -302,6 +330,18 @@ def _output(
         loss_operations=("MseLossBackward0", operation),
     )
     return shaped(replace(run, objective=objective_of({**REGRESSION, **columns}, "MseLossBackward0")))
+
+
+def _absolute(error: float) -> RunView:
+    """A regression by absolute error through a sigmoid; torch has no function for that loss."""
+    run = run_of(
+        Plan(path="fc1"),
+        Plan(path="head", activation="sigmoid"),
+        output="other",
+        loss=falling_loss(start=2 * error, end=error),
+        loss_operations=("MeanBackward0", "AbsBackward0", "SubBackward0", "SigmoidBackward0"),
+    )
+    return shaped(replace(run, objective=objective_of({}, "")))
 
 
 def _classifier(

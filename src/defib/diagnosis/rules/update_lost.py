@@ -183,7 +183,8 @@ class UpdateLost(Rule):
         moving = (run.norms.gradient > 0) & (run.norms.weight > 0)
         shares = np.where(moving, run.norms.swallowed, np.nan)
         shares = shares[np.isfinite(shares)]
-        if not len(shares) or float(np.median(shares)) < self.limit("swallowed"):
+        idle = any(len(o.lr) and not (o.lr.values > 0).any() for o in run.optimizers)
+        if idle or not len(shares) or float(np.median(shares)) < self.limit("swallowed"):
             return None
         return self.found(
             Cause.ROUNDED_AWAY,
@@ -250,6 +251,10 @@ class UpdateLost(Rule):
                 events=tuple(Event(step=i, kind="skipped-step", data={}) for i in range(200)),
             ),
             expect=(Expected(cause=Cause.STEPS_SKIPPED, severity=Severity.ERROR, since_step=0),),
+        ),
+        Case(
+            name="nothing is lost where the learning rate is zero",
+            build=lambda: stepped(_sized(falling_loss(end=1.5), swallowed=1.0), lr=0.0),
         ),
         Case(name="updates arrive", build=lambda: _sized(falling_loss(), swallowed=0.05)),
     )
