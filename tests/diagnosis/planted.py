@@ -156,8 +156,9 @@ class Truth:
         return self.rare(path) | (_last(self.heard[path]) != self.last(path))
 
     def killed(self, step: int) -> int:
-        """Units that fired on the planted step and never again."""
-        return sum(int((self.dead(p) & (self.last(p) == step)).sum()) for p in self.alive)
+        """Units that certainly fired on the planted step for the last time."""
+        dying = (self.dead(p) & (self.last(p) == step) & ~self.undecided(p) for p in self.alive)
+        return sum(int(units.sum()) for units in dying)
 
 
 def _last(alive: NDArray[np.bool_]) -> NDArray[np.int64]:
@@ -254,7 +255,8 @@ def _push_under(model: nn.Module) -> None:
     """A large gradient for the biases of the known units of the last hidden layer."""
     bias = model.get_parameter(LAST[type(model)])
     assert bias.grad is not None
-    bias.grad[list(KNOWN)] += 1.0
+    known = list(KNOWN)
+    bias.grad[known] += (bias.grad[known] != 0).float()  # who does not fire gets none, whatever the outlier
 
 
 def _step(optimizer: torch.optim.Optimizer, factor: float) -> None:

@@ -11,7 +11,20 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from watched_runs import CLASSES, FEATURES, LR, alarms, data, diagnosis, mlp, reopened, size, train, watched, weights
+from watched_runs import (
+    CLASSES,
+    FEATURES,
+    LR,
+    alarms,
+    data,
+    diagnosis,
+    mlp,
+    reopened,
+    size,
+    train,
+    watched,
+    weights,
+)
 
 import defib
 from defib.capture import border, norms, objective, reading, session, vitals

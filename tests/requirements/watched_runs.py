@@ -1,5 +1,6 @@
 """Small real trainings under watch, read back from the record."""
 
+import itertools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ def data(samples: int = 256, features: int = FEATURES) -> tuple[Tensor, Tensor]:
 
 def mlp(width: int = 16, depth: int = 1, activation: Callable[[], nn.Module] = nn.ReLU) -> nn.Sequential:
     sizes = [FEATURES, *[width] * depth]
-    hidden = [m for a, b in zip(sizes, sizes[1:], strict=False) for m in (nn.Linear(a, b), activation())]
+    hidden = [m for a, b in itertools.pairwise(sizes) for m in (nn.Linear(a, b), activation())]
     return nn.Sequential(*hidden, nn.Linear(width, CLASSES))
 
 

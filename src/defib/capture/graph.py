@@ -11,34 +11,15 @@ comes before its consumer; so one pass carries "what lies upstream" along.
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cache
-from typing import Any
 
 import torch
 
 from defib.capture.naming import Names, Owner
+from defib.capture.nodes import CASTS, Node, collect, options, parameter_of, saved_tensor
 from defib.core.activation import Activation
 from defib.core.activation_index import activation_of, activations
 from defib.core.run import Wiring
 from defib.core.site import Site
-
-Node = Any
-"""A ``torch.autograd.graph.Node``; its attributes differ from operation to operation."""
-
-_CASTS = {
-    "TBackward0",
-    "TransposeBackward0",
-    "PermuteBackward0",
-    "ToCopyBackward0",
-    "ViewBackward0",
-    "UnsafeViewBackward0",
-    "ReshapeAliasBackward0",
-    "ExpandBackward0",
-    "CloneBackward0",
-    "AliasBackward0",
-    "UnsqueezeBackward0",
-    "SqueezeBackward1",
-}
-"""Operations through which a parameter is still that parameter."""
 
 _NORMS = ("BatchNorm", "LayerNorm", "GroupNorm", "InstanceNorm", "RmsNorm", "RMSNorm")
 _CHANNELS_FIRST = ("Convolution", "BatchNorm", "GroupNorm", "InstanceNorm")
@@ -62,7 +43,6 @@ LOSSES = {
 }
 """Loss functions that keep prediction and target for their backward."""
 _NOT_ELEMENTWISE = {"softmax", "log_softmax"}
-_MAX_NODES = 200_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -159,7 +139,7 @@ class _Walker:
             self.producers[order] = Producer(node=node, owner=owner, parameters=parameters, order=order)
             self.states[node] = _State(frozenset({order}), feeds, order)
         else:
-            only = states[0].direct if len(states) == 1 and name in _CASTS else None
+            only = states[0].direct if len(states) == 1 and name in CASTS else None
             self.states[node] = _State(sources, feeds, only)
 
     def _split(self, node: Node) -> tuple[list[torch.Tensor], list[Node]]:
@@ -169,26 +149,12 @@ class _Walker:
         for child, _ in node.next_functions:
             if child is None:
                 continue
-            parameter = _parameter(child)
+            parameter = parameter_of(child)
             if parameter is None:
                 inputs.append(child)
             else:
                 own.append(parameter)
         return own, inputs
-
-
-def _parameter(node: Node) -> torch.Tensor | None:
-    """The leaf behind an edge, seen through casts and changes of shape; None if there is none."""
-    for _ in range(6):
-        variable = getattr(node, "variable", None)
-        if variable is not None:
-            leaf: torch.Tensor = variable
-            return leaf
-        children = [child for child, _ in node.next_functions if child is not None]
-        if len(children) != 1 or node.name() not in _CASTS:
-            return None
-        node = children[0]
-    return None
 
 
 @cache
@@ -203,6 +169,9 @@ def walk(roots: list[Node], names: Names) -> Walk:
     Args:
         roots: ``grad_fn`` of the tensors that ``backward`` is called on.
         names: Names of parameters.
+
+    Returns:
+        Activations, producers and the loss function that it holds.
     """
     nodes = collect(roots)
     walker = _Walker(names)
@@ -221,31 +190,8 @@ def walk(roots: list[Node], names: Names) -> Walk:
 
 def _first(walker: _Walker) -> Producer | None:
     """The producer computed first; a transposed or cast weight is still a weight, and takes no data."""
-    orders = [o for o, p in walker.producers.items() if p.node.name() not in _CASTS]
+    orders = [o for o, p in walker.producers.items() if p.node.name() not in CASTS]
     return walker.producers[min(orders)] if orders else None
-
-
-def collect(roots: list[Node]) -> list[Node]:
-    """All nodes but leaves, producers before consumers."""
-    seen: set[Node] = set(roots)
-    stack = list(roots)
-    while stack and len(seen) < _MAX_NODES:
-        for child, _ in stack.pop().next_functions:
-            if child is not None and child not in seen and getattr(child, "variable", None) is None:
-                seen.add(child)
-                stack.append(child)
-    return sorted(seen, key=lambda node: int(node._sequence_nr()))
-
-
-def parameters_below(roots: list[Node]) -> list[torch.Tensor]:
-    """Every leaf that the graph reaches, each once."""
-    leaves: dict[int, torch.Tensor] = {}
-    for node in collect(roots):
-        for child, _ in node.next_functions:
-            leaf = getattr(child, "variable", None) if child is not None else None
-            if leaf is not None:
-                leaves[id(leaf)] = leaf
-    return list(leaves.values())
 
 
 def _loss_operations(roots: list[Node], walker: _Walker) -> tuple[str, ...]:
@@ -377,31 +323,3 @@ def _activation_module(producer: Producer | None, activation: Activation) -> tup
     wanted = activation.name.replace("_", "")
     siblings = producer.owner.siblings if producer else ()
     return tuple(path for path, kind in siblings if kind.lower().startswith(wanted))[:1]
-
-
-def options(node: Node) -> dict[str, float]:
-    """The constants that a node keeps ("negative_slope": 0.01); a word ("tanh") counts as 1."""
-    values = {name: getattr(node, f"_saved_{name}") for name in _constants(node.__class__)}
-    found = {name: float(v) for name, v in values.items() if type(v) in {int, float}}
-    return found | {v: 1.0 for v in values.values() if type(v) is str and v != "none"}
-
-
-@cache
-def _constants(kind: type) -> tuple[str, ...]:
-    """Names of a node type's saved constants: a saved tensor has a ``_raw`` twin and is not touched here."""
-    saved = {name.removeprefix("_saved_") for name in dir(kind) if name.startswith("_saved_")}
-    tensors = {name.removeprefix("_raw_saved_") for name in dir(kind) if name.startswith("_raw_saved_")}
-    return tuple(sorted(saved - tensors))
-
-
-def saved_tensor(node: Node, which: str) -> torch.Tensor | None:
-    """A saved tensor, unless reading it would call somebody's unpack hook (checkpoint, offload)."""
-    raw = getattr(node, f"_raw_saved_{which}", None)
-    if raw is None or getattr(raw, "unpack_hook", None) is not None:
-        return None
-    try:
-        tensor = raw.data
-    except (RuntimeError, AttributeError):  # freed, or overwritten in place: the user's backward will say so
-        return None
-    return tensor.detach() if isinstance(tensor, torch.Tensor) else None
-

@@ -10,7 +10,8 @@ Letters: ``B`` batch, ``C`` classes or outputs, ``D`` input features.
 import torch
 
 from defib.capture.border import Transfer
-from defib.capture.graph import Node, Producer, Walk, saved_tensor
+from defib.capture.graph import Producer, Walk
+from defib.capture.nodes import Node, saved_tensor
 from defib.capture.preactivation import recompute_output
 from defib.core.run import OBJECTIVE_COLUMNS
 

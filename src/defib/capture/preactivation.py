@@ -11,7 +11,8 @@ from typing import Any
 import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own convention
 
-from defib.capture.graph import Producer, Tap, saved_tensor
+from defib.capture.graph import Producer, Tap
+from defib.capture.nodes import saved_tensor
 
 ROWS = 64
 """Rows of the batch that are recomputed at most; images and sequences count by their positions."""

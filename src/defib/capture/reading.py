@@ -12,8 +12,9 @@ import numpy as np
 import torch
 
 from defib.capture.border import Transfer
-from defib.capture.graph import Tap, Walk, saved_tensor
+from defib.capture.graph import Tap, Walk
 from defib.capture.kernels import tally
+from defib.capture.nodes import saved_tensor
 from defib.capture.preactivation import recompute
 from defib.core.activation import Limits
 from defib.core.site import Signal, Site

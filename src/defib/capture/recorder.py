@@ -14,11 +14,13 @@ from typing import Any
 import torch
 from torch import nn
 
-from defib.capture.border import Numbers, Transfer, scalar
+from defib.capture.arrivals import Arrivals
+from defib.capture.border import scalar
 from defib.capture.clock import Clock
 from defib.capture.governor import Governor
-from defib.capture.graph import parameters_below, walk
+from defib.capture.graph import walk
 from defib.capture.naming import Names
+from defib.capture.nodes import parameters_below
 from defib.capture.norms import StepNorms
 from defib.capture.objective import ObjectiveReading
 from defib.capture.origin import blame
@@ -26,8 +28,6 @@ from defib.capture.reading import Collected, Reading
 from defib.capture.scaling import Heard, Scalar, factor, known_skipped
 from defib.capture.summary import Summary
 from defib.core.ports import Sink
-from defib.core.site import Signal, Site
-from defib.core.tally import Tally
 
 FLUSH_SECONDS = 0.5
 LOOK_SECONDS = 0.001
@@ -61,6 +61,7 @@ class Recorder:
         self.names = Names(roots)
         self.governor = Governor(budget, every)
         self.summary = Summary(sink, self.names, budget)
+        self._arrivals = Arrivals(self.summary, sink)
         self._sink = sink
         self._given = bool(self.names.layers())
         self._chosen = {id(o) for o in optimizers}
@@ -68,10 +69,7 @@ class Recorder:
         self._heard: deque[Heard] = deque(maxlen=_MOST_LOSSES)
         self._collected: list[tuple[Collected, Scalar | None]] = []
         self._objectives: list[tuple[ObjectiveReading, Scalar | None]] = []
-        self._waiting: list[tuple[int, Clock, Collected, Numbers]] = []
         self._norms: dict[int, tuple[int, StepNorms]] = {}
-        self._objective_transfers: list[tuple[int, ObjectiveReading, Numbers]] = []
-        self._norm_transfers: list[tuple[int, tuple[str, ...], Transfer]] = []
         self._armed = True
         self._unread: set[int] = set()
         self._stepped: list[Clock] = []
@@ -255,19 +253,20 @@ class Recorder:
         scale = clock.scale()
         for part, at_backward in self._collected:
             if not (clock.has_scaler and known_skipped(at_backward, scale)):
-                self._waiting.append((step, clock, part, clock.scales(at_backward)))
+                self._arrivals.reading(step, clock, part, clock.scales(at_backward))
                 clock.samples += part.samples
         clock.batches += bool(self._collected)
         if clock.index == 0:
-            self._objective_transfers += [(step, o, clock.scales(s)) for o, s in self._objectives]
+            for objective, at_backward in self._objectives:
+                self._arrivals.objective(step, objective, clock.scales(at_backward))
         self._objectives.clear()
 
     def _after_step(self, clock: Clock, start: float) -> None:
         """Finish a sampled step: update norms, numbers of earlier readings that have arrived."""
         taken = self._norms.pop(clock.index, None)
         if taken is not None:
-            self._norm_transfers.append((taken[0], taken[1].names, taken[1].after()))
-        self._settle(wait=False)
+            self._arrivals.norms(taken[0], taken[1].names, taken[1].after())
+        self._arrivals.settle(wait=False)
         self._unread.discard(clock.index)
         self._unread &= {c.index for c in self._clocks.values() if c.alive}
         if self.governor.readings == 0:
@@ -279,30 +278,6 @@ class Recorder:
             self._armed = self.governor.every == 1
 
     # -- from numbers to the record -----------------------------------------
-
-    def _settle(self, wait: bool) -> None:
-        """Take in readings whose numbers are on the host by now."""
-        ready = [w for w in self._waiting if wait or (w[2].ready and w[3].ready)]
-        self._waiting = [w for w in self._waiting if w not in ready]
-        merged: dict[tuple[int, Site, Signal], Tally] = {}
-        for step, clock, part, scale in ready:
-            at_backward, divisor = scale.array().tolist()
-            if at_backward > divisor:  # its step was skipped
-                continue
-            for site, signal, tally in part.tallies():
-                if not _owned(site, clock) or (site, signal) in part.taken:
-                    continue
-                part.taken.add((site, signal))  # two optimisers may share a layer
-                values = _unscaled(tally, divisor) if signal.value.endswith("grad") else tally
-                key = (step, site, signal)
-                known = merged.get(key)
-                same = known is not None and known.units == values.units
-                merged[key] = known.merge(values) if same and known is not None else values
-        self.summary.readings(merged)
-        self._objective_transfers = self.summary.objectives(self._objective_transfers, wait)
-        for step, names, transfer in [n for n in self._norm_transfers if wait or n[2].ready]:
-            self._sink.norms(step, names, transfer.array().astype("float32"))
-        self._norm_transfers = [n for n in self._norm_transfers if not (wait or n[2].ready)]
 
     def _drain(self, wait: bool, only: Clock | None = None) -> None:
         for clock in [only] if only is not None else list(self._clocks.values()):
@@ -327,7 +302,7 @@ class Recorder:
             wait: Also what is still on a device; otherwise it comes with a later flush.
         """
         self._drain(wait)
-        self._settle(wait)
+        self._arrivals.settle(wait)
         self._last_flush = perf_counter()
         sink_seconds = self._sink.seconds
         self._cost += sink_seconds - self._sink_seconds
@@ -349,19 +324,3 @@ def _dense(parameter: torch.Tensor) -> bool:
     if gradient is None or gradient.is_meta:
         return False
     return gradient.layout is torch.strided and gradient.is_floating_point()
-
-
-def _owned(site: Site, clock: Clock) -> bool:
-    """Whether a reading belongs to the optimiser that stepped; a site without parameters to any."""
-    return site.path in clock.paths or site.path.startswith("(")
-
-
-def _unscaled(tally: Tally, scale: float) -> Tally:
-    """The tally of a gradient without the loss scale."""
-    if scale == 1.0:
-        return tally
-    values = tally.to_array()
-    for row, power in (("total", 1), ("squares", 2), ("low", 1), ("high", 1)):
-        values[Tally.rows().index(row)] /= scale**power
-    return Tally.from_array(tally.samples, values)
-

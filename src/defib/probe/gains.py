@@ -120,7 +120,7 @@ class Gains:
         skip = frozenset((p, i) for p, i in edges if p is top or p in plain)
         branch = frozenset(edges) - skip
         tails = {p for p, _ in branch}
-        why = "" if skip and branch else self._why(top, bottom)
+        why = self._why(top, bottom, additive=bool(skip and branch))
         tail = tails.pop() if not why and len(branch) == 1 else None
         inside = [] if tail is None else self._inside(top, tail)
         return _Parallel(top, bottom, skip, branch, inside, tail, why)
@@ -141,8 +141,8 @@ class Gains:
                 stack += [c for c, _ in self._graph.children[node] if c in within]
         return found
 
-    def _why(self, top: Node, bottom: Node) -> str:
-        """What the parallel ways are, in words."""
+    def _why(self, top: Node, bottom: Node, *, additive: bool) -> str:
+        """What the parallel ways are, in words; "" for one skip and one branch."""
         within = self._graph.between(top, bottom)
         uses: dict[int, int] = {}
         for node in within:
@@ -151,6 +151,8 @@ class Gains:
         most = max(uses.values(), default=0)
         if most > 2:
             return f"recurrence: one weight used {most} times"
+        if additive:
+            return ""
         if any("Softmax" in n.name() or "ScaledDotProduct" in n.name() for n in within):
             return "attention: query, key and value paths"
         return "parallel paths"

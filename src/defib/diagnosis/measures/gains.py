@@ -75,6 +75,12 @@ def small_signal_gain(name: str) -> float:
     """1 / sqrt(mean of f'^2 on both sides of 0); 1 for what is not known, and above 2.
 
     No weights are drawn to make up for a slope of 1/4 (sigmoid): there the activation is to blame.
+
+    Args:
+        name: The activation's slug.
+
+    Returns:
+        The gain.
     """
     activation = activation_named(name)
     if activation is None or not np.isfinite(activation.backward_gain):

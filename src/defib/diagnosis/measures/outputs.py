@@ -19,7 +19,7 @@ _SHAPES = (
 )
 
 
-_ERRORS = {
+_ERRORS: dict[tuple[str, ...], int] = {
     ("MeanBackward0", "AbsBackward0", "SubBackward0"): 1,
     ("MeanBackward0", "PowBackward0", "SubBackward0"): 2,
 }
@@ -59,7 +59,7 @@ def range_of(wiring: Wiring) -> tuple[float, float]:
         return -np.inf, np.inf
     if wiring.activation == "softmax":
         return 0.0, 1.0
-    with np.errstate(over="ignore"):
-        values = activation.forward(np.array([-1e3, -1.0, 0.0, 1.0, 1e3]), wiring.options)
+    with np.errstate(over="ignore", invalid="ignore"):
+        values = activation.forward(np.array([-1e6, -1.0, 0.0, 1.0, 1e6]), wiring.options)
     low, high = float(values.min()), float(values.max())
     return (low if low > -100 else -np.inf), (high if high < 100 else np.inf)

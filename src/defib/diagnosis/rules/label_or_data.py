@@ -20,6 +20,8 @@ loss may even fall; no change to the network helps.
 - `labels-ignored`: next to all labels carry the loss's ignore_index, and give no gradient.
 - `labels-outside`: binary cross-entropy is given targets below 0 or above 1; it then has no lower
   bound and falls for ever.
+- `constant-inputs`: every feature has the same value for all samples of a batch, so that no answer
+  can differ.
 
 ## Prognosis
 
@@ -71,6 +73,7 @@ class LabelOrData(Rule):
         Cause.CONSTANT_LABELS,
         Cause.LABELS_IGNORED,
         Cause.LABELS_OUTSIDE,
+        Cause.CONSTANT_INPUTS,
     )
     limits = (
         Limit(
@@ -111,6 +114,7 @@ class LabelOrData(Rule):
         for found in (
             self._broadcast(objective, state),
             self._outside(objective, state),
+            self._same_inputs(run, objective, state),
             self._ignored(objective, state),
             self._constant(run, objective, state),
         ):
@@ -155,6 +159,20 @@ class LabelOrData(Rule):
             since_step=int(objective.steps[0]),
         )
 
+    def _same_inputs(self, run: RunView, objective: Objective, state: Answer) -> Finding | None:
+        """No feature differs between the samples of a batch."""
+        share = objective.last("input_constant", len(objective.steps))
+        if share != 1 or _samples(run, objective) < self.limit("samples") or not state.failing:
+            return None
+        return self.found(
+            Cause.CONSTANT_INPUTS,
+            Severity.ERROR,
+            "every feature has the same value for all samples of a batch",
+            evidence=(Evidence(name="share of features that do not vary", value=share), *state.evidence),
+            layer=objective.input_layer,
+            since_step=int(objective.steps[0]),
+        )
+
     def _ignored(self, objective: Objective, state: Answer) -> Finding | None:
         """Next to no label counts."""
         share = objective.last("ignored", len(objective.steps))
@@ -175,11 +193,8 @@ class LabelOrData(Rule):
         same = bool((classes == 1).all()) and objective.last("outputs") > 1
         if not same or len(run.optimizers) != 1 or len(objective.steps) < 5:
             return None
-        samples = objective.last("samples")
-        if not np.isfinite(samples):
-            samples = max((live.batch for live in run.liveness.values()), default=0.0)
         solved = state.state.end <= self.limit("solved") * state.state.start
-        if samples < self.limit("samples") or not (solved or state.state.stuck):
+        if _samples(run, objective) < self.limit("samples") or not (solved or state.state.stuck):
             return None
         return self.found(
             Cause.CONSTANT_LABELS,
@@ -222,6 +237,11 @@ class LabelOrData(Rule):
             build=lambda: _labelled(flat_loss(), ignored=1.0, classes=0.0),
             expect=(Expected(cause=Cause.LABELS_IGNORED, severity=Severity.ERROR),),
         ),
+        Case(
+            name="all inputs are zero",
+            build=lambda: _labelled(flat_loss(), input_constant=1.0, input_std=0.0),
+            expect=(Expected(cause=Cause.CONSTANT_INPUTS, severity=Severity.ERROR, layer="fc1"),),
+        ),
         Case(name="a masked language model", build=lambda: _labelled(falling_loss(), ignored=0.85)),
         Case(
             name="every label is the same",
@@ -251,3 +271,9 @@ def _binary(low: float) -> RunView:
     name = "BinaryCrossEntropyWithLogitsBackward0"
     run = run_of(Plan(path="fc1"), loss_operations=(name,))
     return replace(run, objective=objective_of({**REGRESSION, "target_low": low, "target_high": 1.0}, name))
+
+
+def _samples(run: RunView, objective: Objective) -> float:
+    """Samples a batch; 0 if unknown."""
+    read = objective.last("samples")
+    return read if np.isfinite(read) else max((live.batch for live in run.liveness.values()), default=0.0)

@@ -32,9 +32,9 @@ steps.
 
 ## False alarms
 
-Only a run that fails, or is still far worse than a constant, is reported: trees of features on odd scales are learned all the same by many
-networks. Where a normalisation follows the first layer, or is the first layer, the scale is
-irrelevant, and nothing is said.
+Only a run that fails, or is still far worse than a constant, is reported: features on odd scales are
+learned all the same by many networks. Where a normalisation follows the first layer, or is the first
+layer, the scale is irrelevant, and nothing is said.
 
 ## References
 
