@@ -8,11 +8,11 @@ from torch import Tensor, nn
 from watched_runs import FEATURES, LR, alarms, data, diagnosis, every_finding, mlp, reopened
 
 import defib
+from defib.capture.scaling import mean_loss
 from defib.core.run import RunView
 from defib.core.site import Signal, Site
 
 HALF = torch.autocast("cpu", dtype=torch.float16)
-FULL = torch.autocast("cpu", enabled=False)
 
 
 def scaled(path, scale: float | None, steps: int = 20, fused: bool = False, **scaler: float) -> RunView:
@@ -103,6 +103,25 @@ def test_r22_a_step_skipped_in_the_middle_is_information_too(tmp_path):
     assert [(e.step, e.data["steps"]) for e in view.of_kind("skipped-step")] == [(20, 1), (39, 1)]
     assert view.loss.values.max() < 10, "the loss of a skipped step is that of no step"
     assert not alarms(diagnosis(view))
+
+
+@pytest.mark.parametrize(
+    "heard",
+    [
+        [(8.0, 4.0)],
+        [(8.0, 4.0), (12.0, 4.0)],
+        [(32.0, 16.0), (16.0, 8.0), (8.0, 4.0)],
+        [(32.0, 16.0), (8.0, None), (10.0, 2.0)],
+    ],
+)
+def test_r22_what_an_accelerator_works_out_without_a_wait_is_what_the_host_does(heard):
+    def there(number: float | None) -> Tensor | None:
+        return None if number is None else torch.tensor(number)
+
+    loss, skips = mean_loss(heard, 4.0)
+    loss_there, skips_there = mean_loss([(there(a), there(b)) for a, b in heard], torch.tensor(4.0))
+    assert (float(loss_there), float(skips_there)) == (loss, skips)
+    assert skips == sum(b is not None and b > 4 for _, b in heard)
 
 
 def test_r23_gradients_lost_to_underflow_and_the_scale_are_in_the_record(tmp_path):

@@ -42,6 +42,17 @@ LOSSES = {
     "SoftMarginLossBackward0",
 }
 """Loss functions that keep prediction and target for their backward."""
+CUTS = {
+    "SignBackward0",
+    "SgnBackward0",
+    "RoundBackward0",
+    "RoundBackward1",
+    "FloorBackward0",
+    "CeilBackward0",
+    "TruncBackward0",
+    "BernoulliBackward0",
+}
+"""Operations whose derivative is zero everywhere: the gradient ends there."""
 _NOT_ELEMENTWISE = {"softmax", "log_softmax"}
 
 
@@ -88,6 +99,7 @@ class Walk:
         loss_node: The node of a loss function that torch has as such; None if there is none.
         first: The producer at the model's input, computed first; None if there are none.
         last: The producer nearest the loss, computed last.
+        cuts: Operations whose derivative is zero everywhere, each with the path of the layer upstream.
     """
 
     taps: tuple[Tap, ...]
@@ -97,6 +109,7 @@ class Walk:
     loss_node: Node | None
     first: Producer | None
     last: Producer | None
+    cuts: frozenset[tuple[str, str]] = frozenset()
 
 
 @dataclass
@@ -116,6 +129,7 @@ class _Walker:
     activations: dict[int, tuple[Node, Activation]] = field(default_factory=dict)
     opaque: dict[str, str] = field(default_factory=dict)
     reached: set[str] = field(default_factory=set)
+    cuts: list[Node] = field(default_factory=list)
 
     def visit(self, order: int, node: Node) -> None:
         own, inputs = self._split(node)
@@ -139,6 +153,8 @@ class _Walker:
             self.producers[order] = Producer(node=node, owner=owner, parameters=parameters, order=order)
             self.states[node] = _State(frozenset({order}), feeds, order)
         else:
+            if name in CUTS:
+                self.cuts.append(node)
             only = states[0].direct if len(states) == 1 and name in CASTS else None
             self.states[node] = _State(sources, feeds, only)
 
@@ -185,7 +201,28 @@ def walk(roots: list[Node], names: Names) -> Walk:
         loss_node=next((n for n in reversed(nodes) if n.name() in LOSSES), None),
         first=_first(walker),
         last=walker.producers[max(walker.producers)] if walker.producers else None,
+        cuts=frozenset((n.name(), _path(_last_producer(walker, n))) for n in walker.cuts),
     )
+
+
+def _last_producer(walker: _Walker, node: Node) -> Producer | None:
+    """The producer computed last before a node, activations in between or not."""
+    todo, seen = [node], {node}
+    orders: list[int] = []
+    places = {p.node: order for order, p in walker.producers.items()}
+    while todo:
+        here = todo.pop()
+        if here in places:
+            orders.append(places[here])
+            continue
+        _, inputs = walker._split(here)
+        todo += [child for child in inputs if child not in seen]
+        seen.update(inputs)
+    return walker.producers[max(orders)] if orders else None
+
+
+def _path(producer: Producer | None) -> str:
+    return producer.owner.path if producer is not None else ""
 
 
 def _first(walker: _Walker) -> Producer | None:
@@ -277,6 +314,7 @@ def _tap(
         normalised=producer is not None and any(n in producer.node.name() for n in _NORMS),
         options=options(node),
         output=output,
+        dtype=_dtype(node, activation),
     )
     direct = producer is not None and walker.states[node].direct == producer.order
     channels = producer is not None and any(n in producer.node.name() for n in _CHANNELS_FIRST)
@@ -288,6 +326,12 @@ def _tap(
         direct=direct,
         axis=lambda tensor: _axis(tensor, units, channels),
     )
+
+
+def _dtype(node: Node, activation: Activation) -> str:
+    """Floating-point format of what an activation's node keeps; "" if it cannot be read."""
+    tensor = saved_tensor(node, activation.saved(node.name()))
+    return str(tensor.dtype).removeprefix("torch.") if tensor is not None else ""
 
 
 def _unit_count(producer: Producer | None) -> int:

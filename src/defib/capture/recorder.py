@@ -27,6 +27,7 @@ from defib.capture.origin import blame
 from defib.capture.reading import Collected, Reading
 from defib.capture.scaling import Heard, Scalar, factor, known_skipped
 from defib.capture.summary import Summary
+from defib.capture.vitals import SILENCE
 from defib.core.ports import Sink
 
 FLUSH_SECONDS = 0.5
@@ -124,7 +125,7 @@ class Recorder:
         if not self._given:
             self.names.search(parameters_below(roots))
         graph = walk(roots, self.names)
-        self.summary.saw(graph)
+        self.summary.saw(graph, max((c.vitals.step for c in self._clocks.values()), default=0))
         if loss is not None and graph.reached:
             self._objectives.append((ObjectiveReading(graph, loss), self._scale))
         return Reading(graph, preactivations=True)
@@ -267,6 +268,8 @@ class Recorder:
         if taken is not None:
             self._arrivals.norms(taken[0], taken[1].names, taken[1].after())
         self._arrivals.settle(wait=False)
+        if clock.vitals.waiting >= SILENCE:
+            self._drain(wait=False, only=clock)  # units that fell silent are looked at again at once
         self._unread.discard(clock.index)
         self._unread &= {c.index for c in self._clocks.values() if c.alive}
         if self.governor.readings == 0:

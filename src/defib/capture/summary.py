@@ -42,6 +42,7 @@ class Summary:
         self._wirings: dict[Site, Wiring] = {}
         self._reached: set[str] = set()
         self._opaque: dict[str, str] = {}
+        self._cuts: set[tuple[str, str]] = set()
         self._unread: dict[Site, str] = {}
         self._loss_operations: tuple[str, ...] = ()
         self._owner: dict[str, int] = {}
@@ -60,8 +61,11 @@ class Summary:
         """Every site at which an activation was seen."""
         return frozenset(self._wirings)
 
-    def saw(self, graph: Walk) -> None:
-        """One backward's graph was walked."""
+    def saw(self, graph: Walk, step: int = 0) -> None:
+        """The graph of one backward was walked, before the step ``step``."""
+        for operation, path in sorted(graph.cuts - self._cuts):
+            self._sink.event(step, "cut", {"operation": operation, "layer": path})
+        self._cuts |= graph.cuts
         new = {t.wiring.site: t.wiring for t in graph.taps if t.wiring.site not in self._wirings}
         if new or not graph.reached <= self._reached:
             self._wirings.update(new)

@@ -24,6 +24,9 @@ _GONE = torch.empty(0)
 SKIPS = "skips"
 """Steps that a GradScaler skipped since the last one; not a stream of the record."""
 
+SILENCE = 8
+"""Steps without a gradient that are taken for an event: a sparse unit is often silent for a few."""
+
 _BYTES = 16 << 20
 """Memory for gradients that wait to be drained."""
 
@@ -90,7 +93,7 @@ class UnitState:
         self.alive_steps += count
         self.steps += int(known.sum())
         self.last_step = int(first_step + np.flatnonzero(known)[-1])
-        return int((was_alive & ~seen & (rows > 1)).sum())
+        return int((was_alive & ~seen & (rows >= SILENCE)).sum())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,9 +148,14 @@ class Vitals:
         self._parameters = []
 
     @property
+    def waiting(self) -> int:
+        """Steps that wait to be drained."""
+        return self.step - self._start
+
+    @property
     def full(self) -> bool:
         """Time to drain, or memory grows."""
-        return self.step - self._start >= self._capacity
+        return self.waiting >= self._capacity
 
     def tick(
         self,
@@ -198,7 +206,7 @@ class Vitals:
         Returns:
             The steps in order, in one or several stretches.
         """
-        if self.step > self._start:
+        if self.waiting:
             with torch.no_grad():
                 rows = torch.stack([row.detach().float() for row in self._rows]) if self._rows else None
                 stretch = _Stretch(

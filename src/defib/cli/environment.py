@@ -122,17 +122,17 @@ def _torch_abilities() -> Iterator[Check]:
 
 
 def _hooks() -> Check:
-    """The three global registrations on which watching rests."""
-    import torch.nn.modules.module as modules
+    """The three places of torch on which watching rests."""
+    import torch.autograd as autograd
     import torch.optim.optimizer as optimizers
 
     wanted = (
-        (modules, "register_module_forward_hook"),
+        (autograd, "backward"),
         (optimizers, "register_optimizer_step_pre_hook"),
         (optimizers, "register_optimizer_step_post_hook"),
     )
     missing = [name for home, name in wanted if not hasattr(home, name)]
-    found = f"missing: {', '.join(missing)}" if missing else "module forward, optimiser step before and after"
+    found = f"missing: {', '.join(missing)}" if missing else "backward; optimiser step before and after"
     return Check(name="hooks", state=State.MISSING if missing else State.OK, found=found)
 
 

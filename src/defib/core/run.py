@@ -57,6 +57,7 @@ class Wiring:
         options: Constants of the activation ("negative_slope": 0.01).
         output: Nothing with parameters comes after it: it shapes the model's
             output, or is part of the loss.
+        dtype: Floating-point format of the activation and its gradient ("float16"); "" if unknown.
     """
 
     site: Site
@@ -70,6 +71,7 @@ class Wiring:
     normalised: bool = False
     options: dict[str, float] = field(default_factory=dict)
     output: bool = False
+    dtype: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -254,7 +256,7 @@ class Event:
 
     Attributes:
         step: Optimiser step at or before which it happened; -1 before the first.
-        kind: "non-finite", "skipped-step", "compiled", "watcher-fault", "gap", ...
+        kind: "non-finite", "skipped-step", "cut", "compiled", "watcher-fault", "gap", ...
         data: Its details, JSON-able.
     """
 

@@ -54,6 +54,7 @@ def wiring_to_plain(wiring: Wiring) -> dict[str, Any]:
         "normalised": bool(wiring.normalised),
         "options": {name: float(value) for name, value in wiring.options.items()},
         "output": bool(wiring.output),
+        "dtype": wiring.dtype,
     }
 
 
@@ -81,6 +82,7 @@ def wiring_from_plain(plain: Plain) -> Wiring:
         normalised=take(plain, "normalised", bool),
         options=options,
         output=take(plain, "output", bool),
+        dtype=take(plain, "dtype", str) if "dtype" in plain else "",  # not in records of before
     )
 
 

@@ -51,6 +51,11 @@ class Answer:
         return bool(self.state.steps >= 100 and self.state.end >= 2 * self.constant_loss)
 
     @property
+    def late(self) -> bool:
+        """After a hundred steps and more the loss has hardly beaten that of the best constant."""
+        return self.state.steps >= 100 and self.unfinished
+
+    @property
     def same(self) -> bool:
         """The answer does not depend on the sample."""
         return bool(self.spread < SAME)

@@ -38,7 +38,8 @@ the answer stays below 1; the loss ends at 2,138, the best constant would have c
 
 Targets between 0 and 1 behind a sigmoid, tanh with targets from -1 to 1, ReLU with targets that are
 never negative are as they should be. A few targets beyond the bound are information as long as the
-network learns. A multiple-choice head with one output a choice is no softmax over one. An
+network learns; if their mean lies next to the bound, a good part of them cannot be answered, and it
+is a warning. A multiple-choice head with one output a choice is no softmax over one. An
 activation that is scaled before the loss is not judged.
 
 ## References
@@ -46,9 +47,10 @@ activation that is scaled before the loss is not judged.
 - Zhang et al.: AUTOTRAINER (2021), improper activation and loss.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from itertools import pairwise
+from types import MappingProxyType
 from typing import ClassVar
 
 import numpy as np
@@ -63,6 +65,7 @@ from defib.diagnosis.measures.outputs import functions_of, last_activation, neve
 from defib.diagnosis.rule import Case, Consequence, Expected, Limit, Rule
 
 _FAR = {"target_low": 3.0, "target_high": 103.0, "target_mean": 36.0, "target_spread": 30.0}
+_HALF = {"target_mean": 0.5, "target_spread": 0.5}
 _HIDDEN = (
     "saturated-unit", "vanishing-gradient", "dead-unit", "constant-predictor", "unscaled-data",
     "initialisation", "lr-too-low", "lr-too-high", "update-lost", "exploding-gradient",
@@ -206,7 +209,9 @@ class OutputActivation(Rule):
         if not beyond > self.limit("beyond") * max(spread, 0.1):
             return None
         hopeless = mean > high or mean < low  # not even the targets' mean can be answered
-        bad = Severity.ERROR if hopeless or state.failing else Severity.INFO
+        half = self.limit("beyond") * spread
+        many = mean + half > high or mean - half < low
+        bad = Severity.ERROR if hopeless or state.failing else Severity.WARNING if many else Severity.INFO
         return self.found(
             Cause.TARGETS_OUT_OF_RANGE,
             bad,
@@ -262,18 +267,23 @@ class OutputActivation(Rule):
     CASES: ClassVar[tuple[Case, ...]] = (
         Case(
             name="a softmax over a single output",
-            build=lambda: _output("softmax", flat_loss(), units=1, prediction_spread=0.0),
+            build=lambda: _output("softmax", flat_loss(), {"prediction_spread": 0.0}, units=1),
             expect=(Expected(cause=Cause.SOFTMAX_OVER_ONE, severity=Severity.ERROR, layer="head"),),
         ),
         Case(
             name="targets up to 103 behind a sigmoid",
-            build=lambda: _output("sigmoid", flat_loss(), 8, **_FAR),
+            build=lambda: _output("sigmoid", flat_loss(), _FAR),
             expect=(Expected(cause=Cause.TARGETS_OUT_OF_RANGE, severity=Severity.ERROR, layer="head"),),
         ),
         Case(
             name="a few targets beyond a tanh in a network that learns",
-            build=lambda: _output("tanh", falling_loss(), target_low=-2.5, target_high=2.5),
+            build=lambda: _output("tanh", falling_loss(), {"target_low": -2.5, "target_high": 2.5}),
             expect=(Expected(cause=Cause.TARGETS_OUT_OF_RANGE, severity=Severity.INFO),),
+        ),
+        Case(
+            name="targets about 0 behind a sigmoid in a network that learns what it can",
+            build=lambda: _output("sigmoid", falling_loss()),
+            expect=(Expected(cause=Cause.TARGETS_OUT_OF_RANGE, severity=Severity.WARNING),),
         ),
         Case(
             name="an absolute error of 50 behind a sigmoid",
@@ -283,11 +293,13 @@ class OutputActivation(Rule):
         Case(name="an absolute error of 0.4 behind a sigmoid", build=lambda: _absolute(0.4)),
         Case(
             name="targets from 0 to 1 behind a sigmoid",
-            build=lambda: _output("sigmoid", falling_loss(), target_low=0.0, target_high=1.0),
+            build=lambda: _output(
+                "sigmoid", falling_loss(), {"target_low": 0.0, "target_high": 1.0, **_HALF}
+            ),
         ),
         Case(
             name="targets that are never negative behind a ReLU",
-            build=lambda: _output("relu", falling_loss(), target_low=0.0, target_high=90.0),
+            build=lambda: _output("relu", falling_loss(), {"target_low": 0.0, "target_high": 90.0, **_HALF}),
         ),
         Case(
             name="a linear output",
@@ -317,7 +329,10 @@ class OutputActivation(Rule):
 
 
 def _output(
-    activation: str, loss: np.ndarray[tuple[int], np.dtype[np.float64]], units: int = 8, **columns: float
+    activation: str,
+    loss: np.ndarray[tuple[int], np.dtype[np.float64]],
+    columns: Mapping[str, float] = MappingProxyType({}),
+    units: int = 8,
 ) -> RunView:
     """A regression through that activation."""
     known = activation_named(activation)

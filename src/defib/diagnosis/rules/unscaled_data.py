@@ -32,9 +32,9 @@ steps.
 
 ## False alarms
 
-Only a run that fails, or is still far worse than a constant, is reported: features on odd scales are
-learned all the same by many networks. Where a normalisation follows the first layer, or is the first
-layer, the scale is irrelevant, and nothing is said.
+Only a run that fails, or has hardly beaten a constant after a hundred steps, is reported: features on
+odd scales are learned all the same by many networks. Where a normalisation follows the first layer,
+or is the first layer, the scale is irrelevant, and nothing is said.
 
 ## References
 
@@ -122,7 +122,7 @@ class UnscaledData(Rule):
         if objective is None or not len(objective.steps):
             return
         state = answer(run)
-        if not (state.failing or state.far_off) or _normalised(run, objective):
+        if not (state.failing or state.late) or _normalised(run, objective):
             return
         inputs = float(np.hypot(_typical(objective, "input_mean"), _typical(objective, "input_std")))
         targets = _typical(objective, "target_rms") if objective.operation in _REGRESSIONS else np.nan

@@ -1,0 +1,270 @@
+"""One forward and one backward pass of a model before any training, and what they show."""
+
+import copy
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from defib.core.checkup import Checkup, GainLedger, LayerCheck
+from defib.core.errors import UsageError
+from defib.core.finding import Finding, Severity, Unseen, Verdict
+from defib.probe import judge
+from defib.probe.calls import Calls, Custom, custom_functions, where_raised
+from defib.probe.gains import Gains
+from defib.probe.graph import Graph, named
+from defib.probe.layers import LayerWatch, activations_of, judged
+from defib.probe.lint import loss_findings
+from defib.probe.state import untouched
+from defib.probe.untrue import Alignment, alignment
+
+Loss = Callable[..., Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Passed:
+    """What the two passes left."""
+
+    loss: float
+    gradients: dict[str, Tensor | None]
+    layers: dict[str, LayerCheck]
+    ledger: GainLedger | None
+    flat_nodes: set[str]
+
+
+def check_up(model: nn.Module, batch: object, loss: Loss | None = None) -> Checkup:
+    """Look at a model and its loss on one batch, with one forward and one backward pass and no step.
+
+    Model, gradients and random generators are left bit for bit as they were.
+
+    Args:
+        model: In the mode in which it is to be trained.
+        batch: ``(input, target)``, a dictionary of keyword arguments, or an input alone.
+        loss: Called as ``loss(output, target)``; None for the model's own (``output.loss``), else
+            cross-entropy for whole-numbered targets and mean squared error for others.
+
+    Returns:
+        Layers, gain ledger and findings.
+
+    Raises:
+        UsageError: If the model or the loss raises, or the loss is not one number.
+    """
+    if any(isinstance(p, nn.parameter.UninitializedParameter) for p in model.parameters()):
+        model = copy.deepcopy(model)  # a lazy module cannot be made lazy again
+    if not any(p.requires_grad for p in model.parameters()):
+        raise UsageError("the model has no parameter that requires a gradient")
+    roots = (model, loss) if isinstance(loss, nn.Module) else (model,)
+    calls = Calls()
+    arguments, options, target = divided(batch)
+    with untouched(*roots), custom_functions() as customs, torch.enable_grad():
+        passed = _passes(model, loss, arguments, options, target, calls)
+        findings = list(loss_findings(calls, target))
+        alignments = [] if isinstance(passed, UsageError) else _alignments(customs)
+        if isinstance(passed, UsageError):
+            if not findings:
+                raise passed
+            return _stopped(model, findings, str(passed))
+        findings += _findings(model, passed, calls, alignments)
+    return _report(model, passed, findings, alignments, _samples(arguments, options))
+
+
+def divided(batch: object) -> tuple[tuple[Any, ...], dict[str, Any], Any]:
+    """A batch as positional arguments, keyword arguments, and target (None if there is none)."""
+    if isinstance(batch, Mapping):
+        return (), dict(batch), batch.get("labels")
+    if isinstance(batch, Sequence) and not isinstance(batch, (str, bytes)) and len(batch) >= 2:
+        *inputs, target = batch
+        first = inputs[0]
+        if len(inputs) == 1 and isinstance(first, Mapping):
+            return (), dict(first), target
+        if len(inputs) == 1 and isinstance(first, (tuple, list)):
+            return tuple(first), {}, target
+        return tuple(inputs), {}, target
+    return (batch,), {}, batch
+
+
+def _passes(
+    model: nn.Module,
+    loss: Loss | None,
+    arguments: tuple[Any, ...],
+    options: dict[str, Any],
+    target: Any,  # noqa: ANN401
+    calls: Calls,
+) -> _Passed | UsageError:
+    """Forward and backward; an exception of the user's code comes back as an error with its place."""
+    with LayerWatch(model) as watch:
+        try:
+            with calls:
+                output = model(*arguments, **options)
+        except Exception as error:  # noqa: BLE001 - whatever the user's model raises
+            return _told("the model", error)
+        try:
+            with calls:
+                value = _loss_of(loss, output, target)
+        except UsageError as error:
+            return error
+        except Exception as error:  # noqa: BLE001 - whatever the user's loss raises
+            return _told("the loss", error)
+        if not isinstance(value, Tensor) or value.numel() != 1:
+            what = f"a tensor of shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
+            return UsageError(f"the loss is to be one number, and is {what}")
+        return _backward(model, value, watch)
+
+
+def _told(what: str, error: Exception) -> UsageError:
+    """One line: what raised, what it said, and where."""
+    place = where_raised(error)
+    said = (str(error).strip().splitlines() or [""])[0]
+    return UsageError(f"{what} raised {type(error).__name__}: {said}" + (f" (at {place})" if place else ""))
+
+
+def _loss_of(loss: Loss | None, output: Any, target: Any) -> Any:  # noqa: ANN401
+    """The loss, by the user's function or by what is usual for such targets."""
+    if loss is not None:
+        return loss(output, target)
+    own = getattr(output, "loss", None)
+    if own is not None:
+        return own
+    output = getattr(output, "logits", output)
+    if not isinstance(output, Tensor) or not isinstance(target, Tensor):
+        raise UsageError("no loss was given, and the model's output does not tell which one is meant")
+    if target.is_floating_point():
+        return F.mse_loss(output, target)
+    return F.cross_entropy(output, target)
+
+
+def _backward(model: nn.Module, value: Tensor, watch: LayerWatch) -> _Passed | UsageError:
+    """One backward with hooks on the graph; ``autograd.grad`` writes no ``.grad``."""
+    parameters = {n: p for n, p in model.named_parameters() if p.requires_grad}
+    if value.grad_fn is None:
+        layers = watch.layers()
+        return _Passed(loss=float(value.detach()), gradients={}, layers=layers, ledger=None, flat_nodes=set())
+    graph = Graph(value.grad_fn, named(model))
+    nodes = activations_of(graph)
+    modules = dict(model.named_modules())
+    about = {path: judged(x, modules[path], graph, nodes.get(path), watch) for path, x in watch.layers().items()}
+    gains = Gains(graph)
+    gains.listen()
+    try:
+        found = torch.autograd.grad(value.sum(), list(parameters.values()), allow_unused=True)
+    except Exception as error:  # noqa: BLE001 - a backward of the user's own
+        return _told("the backward pass", error)
+    finally:
+        gains.forget()
+    gradients = dict(zip(parameters, found, strict=True))
+    seen = watch.layers()
+    layers = {
+        path: replace(x, gradient=seen[path].gradient, weight_gradient=_size(path, gradients))
+        for path, x in about.items()
+    }
+    flat = {n.name() for n in graph.nodes if n.name().startswith(_FLAT_NODES)}
+    return _Passed(
+        loss=float(value.detach()), gradients=gradients, layers=layers, ledger=gains.ledger(), flat_nodes=flat
+    )
+
+
+_FLAT_NODES = ("SignBackward", "SgnBackward", "RoundBackward", "FloorBackward", "CeilBackward", "TruncBackward")
+
+
+def _size(path: str, gradients: dict[str, Tensor | None]) -> float:
+    """Norm over a layer's own parameters; NaN if none of them got a gradient."""
+    own = [g for n, g in gradients.items() if n.rpartition(".")[0] == path and g is not None]
+    return math.sqrt(math.fsum(float(g.double().square().sum()) for g in own)) if own else math.nan
+
+
+def _alignments(customs: list[Custom]) -> list[Alignment]:
+    return [alignment(custom) for custom in list(customs)]
+
+
+def _findings(
+    model: nn.Module, passed: _Passed, calls: Calls, alignments: list[Alignment]
+) -> list[Finding]:
+    outputs = {passed.ledger.start_layer} if passed.ledger is not None else set()
+    return [
+        *judge.finite_findings(passed.loss, passed.gradients),
+        *judge.path_findings(model, passed.gradients, calls, passed.flat_nodes),
+        *judge.backward_findings(alignments),
+        *judge.weight_findings(model, passed.gradients, outputs),
+        *judge.dead_findings(passed.layers.values()),
+        *judge.ledger_findings(passed.ledger, passed.layers.values()),
+    ]
+
+
+def _stopped(model: nn.Module, findings: list[Finding], why: str) -> Checkup:
+    """The answer where the pass broke and the findings say why."""
+    return Checkup(
+        facts={"model": type(model).__name__, "stopped": why},
+        verdict=Verdict.SICK,
+        loss=math.nan,
+        layers=(),
+        ledger=None,
+        depth=math.nan,
+        dead_probability=math.nan,
+        findings=tuple(sorted(findings, key=lambda f: f.severity.rank)),
+        unseen=(Unseen(what="run", why=why),),
+    )
+
+
+def _report(
+    model: nn.Module, passed: _Passed, findings: list[Finding], alignments: list[Alignment], samples: int
+) -> Checkup:
+    findings = sorted(findings, key=lambda f: f.severity.rank)
+    layers = tuple(passed.layers.values())
+    unseen = [Unseen(what=a.name, why=a.untested) for a in alignments if a.untested]
+    unseen += [Unseen(what=x.path, why="not called") for x in layers if math.isnan(x.signal)]
+    if passed.ledger is not None:
+        unseen += [
+            Unseen(what=s.layer, why=f"gain not attributed: {s.unknown}")
+            for s in passed.ledger.stretches
+            if s.unknown
+        ]
+    sick = any(f.severity is not Severity.INFO for f in findings)
+    return Checkup(
+        facts={
+            "model": type(model).__name__,
+            "parameters": sum(p.numel() for p in model.parameters()),
+            "samples": samples,
+            "mode": "training" if model.training else "evaluation",
+        },
+        verdict=Verdict.SICK if sick else Verdict.HEALTHY,
+        loss=passed.loss,
+        layers=layers,
+        ledger=passed.ledger,
+        depth=_depth(layers),
+        dead_probability=dead_probability([x.units for x in layers if x.units]),
+        findings=tuple(findings),
+        unseen=tuple(unseen),
+    )
+
+
+def _samples(arguments: tuple[Any, ...], options: dict[str, Any]) -> int:
+    tensors = [t for t in (*arguments, *options.values()) if isinstance(t, Tensor) and t.ndim]
+    return int(tensors[0].shape[0]) if tensors else 0
+
+
+def _depth(layers: tuple[LayerCheck, ...]) -> float:
+    """Harmonic mean: correlation lengths add up by their inverses."""
+    known = [x.depth for x in layers if not math.isnan(x.depth)]
+    if not known:
+        return math.nan
+    rate = math.fsum(1 / d if d else math.inf for d in known) / len(known)
+    return 1 / rate if rate else math.inf
+
+
+def dead_probability(widths: Sequence[int]) -> float:
+    """P(some layer is wholly off for a given input) = 1 - prod (1 - 2^-N) (Lu et al. 2020).
+
+    Args:
+        widths: Units N of each layer whose activation is off on one side, biases zero.
+
+    Returns:
+        The probability, 0 for no such layer.
+    """
+    alive = 1.0
+    for width in widths:
+        alive *= 1 - 2.0**-width
+    return 1 - alive

@@ -1,0 +1,212 @@
+"""From what one forward and one backward pass showed to findings."""
+
+import math
+from collections.abc import Iterable, Iterator
+
+import torch
+from torch import Tensor, nn
+
+from defib.core.checkup import GainLedger, LayerCheck
+from defib.core.finding import Cause, Confidence, Evidence, Fault, Finding, Severity
+from defib.probe.calls import Call, Calls
+from defib.probe.untrue import Alignment
+
+DECADES = 3.0
+"""Loss or growth along the depth that is a warning; the limit of the vanishing-gradient rule."""
+DECADES_HOPELESS = 6.0
+"""About the rounding error of float32."""
+MOSTLY_OFF = 0.5
+"""Share of born-dead units in a layer that is a warning: more are off than on."""
+
+
+def ledger_findings(ledger: GainLedger | None, layers: Iterable[LayerCheck]) -> Iterator[Finding]:
+    """Vanishing and exploding at the start, blamed on derivative or weights."""
+    if ledger is None:
+        return
+    gain = ledger.gain
+    if not abs(gain.total) >= DECADES or math.isinf(gain.total):
+        return
+    needed = {x.path: x.needed for x in layers}
+    surplus = sum(
+        s.gain.weights - math.log10(n)
+        for s in ledger.stretches
+        if s.gain.weights and math.isfinite(n := needed.get(s.layer, math.nan))
+    )
+    share = surplus / gain.total
+    vanishing = gain.total < 0
+    weights = share > 0.5
+    yield Finding(
+        rule="initialisation" if weights else ("vanishing-gradient" if vanishing else "exploding-gradient"),
+        fault=Fault.BAD_INIT if weights else (Fault.VANISHING if vanishing else Fault.EXPLODING),
+        severity=Severity.ERROR if abs(gain.total) >= DECADES_HOPELESS else Severity.WARNING,
+        confidence=Confidence.MEASURED,
+        layer=ledger.end_layer,
+        cause=_blamed(weights=weights, vanishing=vanishing),
+        message=f"Before any training the gradient {'loses' if vanishing else 'gains'} "
+        f"{abs(gain.total):.1f} decades between the last layer and the first"
+        + (", because of the weights' first size." if weights else "."),
+        evidence=(
+            Evidence(name="in all", value=gain.total, unit="decades"),
+            Evidence(name="activation derivatives", value=gain.derivative, unit="decades"),
+            Evidence(name="weights", value=gain.weights, unit="decades"),
+            Evidence(name="weights against level ones", value=surplus, unit="decades"),
+            Evidence(name="normalisation", value=gain.norms, unit="decades"),
+            Evidence(name="skips", value=gain.skips, unit="decades"),
+            Evidence(name="not attributed", value=gain.unattributed, unit="decades"),
+        ),
+    )
+
+
+def _blamed(*, weights: bool, vanishing: bool) -> Cause:
+    if weights:
+        return Cause.WEIGHTS_TOO_SMALL if vanishing else Cause.WEIGHTS_TOO_LARGE
+    return Cause.ACTIVATION_DERIVATIVE
+
+
+def dead_findings(layers: Iterable[LayerCheck]) -> Iterator[Finding]:
+    """Layers of which many units are off for the whole batch."""
+    for layer in layers:
+        if not layer.units or layer.off <= MOSTLY_OFF * layer.units:
+            continue
+        whole = layer.off == layer.units
+        yield Finding(
+            rule="dead-unit",
+            fault=Fault.DEAD_UNITS,
+            severity=Severity.ERROR if whole else Severity.WARNING,
+            confidence=Confidence.MEASURED,
+            layer=layer.path,
+            cause=Cause.BORN_DEAD,
+            message=f"{layer.off} of {layer.units} units are off for every sample of the batch "
+            "before any training.",
+            units_total=layer.units,
+            evidence=(
+                Evidence(name="off units", value=layer.off, unit="units"),
+                Evidence(name="expected share of such units", value=layer.expected_off),
+            ),
+        )
+
+
+def weight_findings(
+    model: nn.Module, gradients: dict[str, Tensor | None], outputs: set[str]
+) -> Iterator[Finding]:
+    """Hidden layers of zeros that get no gradient, and layers whose units are all alike."""
+    for path, module in model.named_modules():
+        weight = module._parameters.get("weight")
+        name = f"{path}.weight" if path else "weight"
+        grad = gradients.get(name)
+        if weight is None or weight.ndim < 2 or weight.shape[0] < 2 or grad is None or path in outputs:
+            continue
+        if not weight.requires_grad or isinstance(module, (nn.Embedding, nn.EmbeddingBag)):
+            continue
+        zero = not weight.any()
+        if zero and not grad.any():
+            yield _start(path, Cause.ZERO_WEIGHTS, "All its weights are zero, and so is their gradient.")
+        elif _alike(weight) and _alike(grad) and grad.any():
+            yield _start(
+                path, Cause.CLONED_UNITS,
+                f"Its {weight.shape[0]} units have equal weights and equal gradients: they stay one unit.",
+            )  # fmt: skip
+
+
+def _alike(rows: Tensor) -> bool:
+    """Whether all rows are equal up to rounding."""
+    flat = rows.detach().double().flatten(1)
+    spread, size = (flat - flat[:1]).abs().max(), flat.abs().max()
+    return bool(spread <= 1e-5 * size)
+
+
+def _start(path: str, cause: Cause, message: str) -> Finding:
+    return Finding(
+        rule="initialisation", fault=Fault.BAD_INIT, severity=Severity.ERROR, confidence=Confidence.EXACT,
+        layer=path, cause=cause, message=message,
+    )  # fmt: skip
+
+
+def path_findings(
+    model: nn.Module, gradients: dict[str, Tensor | None], calls: Calls, flat_nodes: set[str]
+) -> Iterator[Finding]:
+    """Parameters that no gradient reaches, with what may have cut the way."""
+    learning = {n for n, p in model.named_parameters() if p.requires_grad}
+    cut = [n for n in learning if gradients.get(n) is None]
+    if cut:
+        yield _unreached(sorted(cut), len(learning), calls.cuts, Cause.GRAPH_CUT)
+    zero = [n for n in learning if (g := gradients.get(n)) is not None and not g.any()]
+    flats = [c for c in calls.flats]
+    if zero and (flats or flat_nodes):
+        yield _unreached(sorted(zero), len(learning), flats, Cause.ZERO_DERIVATIVE)
+
+
+def _unreached(names: list[str], total: int, calls: list[Call], cause: Cause) -> Finding:
+    """One finding for all of them."""
+    all_of_them = len(names) == total
+    blamed = list(dict.fromkeys(f"{c.name} at {c.where}" for c in calls if c.where))[:4]
+    severity = Severity.ERROR if all_of_them else (Severity.WARNING if blamed else Severity.INFO)
+    reason = "no way leads to them" if cause is Cause.GRAPH_CUT else "their gradient is exactly zero"
+    tail = f"; suspect: {', '.join(blamed)}" if blamed else ""
+    return Finding(
+        rule="gradient-path",
+        fault=Fault.VANISHING,
+        severity=severity,
+        confidence=Confidence.EXACT,
+        layer=names[0].rpartition(".")[0],
+        cause=cause,
+        message=f"{len(names)} of {total} parameters get no gradient from this loss: {reason}{tail}.",
+        evidence=(
+            Evidence(name="parameters without gradient", value=len(names), unit="tensors"),
+            Evidence(name="first of them", value=names[0], unit=""),
+        ),
+    )
+
+
+def backward_findings(found: Iterable[Alignment]) -> Iterator[Finding]:
+    """Hand-written backwards that give another gradient than their forward has."""
+    for each in found:
+        exact = each.cosine > 0.999 and abs(each.scale - 1) < 0.01
+        reversal = each.identity and each.cosine < -0.999
+        if each.untested or exact or (math.isnan(each.scale) and math.isnan(each.cosine)):
+            continue
+        flat = math.isinf(each.scale)
+        mild = flat or reversal or each.cosine > 0.5
+        yield Finding(
+            rule="untrue-backward",
+            fault=Fault.VANISHING,
+            severity=Severity.INFO if mild else (Severity.ERROR if each.cosine < 0 else Severity.WARNING),
+            confidence=Confidence.MEASURED,
+            layer="",
+            cause=Cause.UNTRUE_DERIVATIVE,
+            message=_verdict_on(each, flat=flat, reversal=reversal),
+            evidence=(
+                Evidence(name="cosine with the true gradient", value=each.cosine),
+                Evidence(name="size against the true gradient", value=each.scale),
+                Evidence(name="random directions", value=each.directions, unit="directions"),
+                Evidence(name="called at", value=each.where, unit=""),
+            ),
+        )
+
+
+def _verdict_on(each: Alignment, *, flat: bool, reversal: bool) -> str:
+    if flat:
+        return f"{each.name} is flat and its backward is a surrogate: a straight-through estimator."
+    if reversal:
+        return f"{each.name} is the identity and reverses the gradient."
+    return (
+        f"The backward of {each.name} is not its forward's derivative: cosine {each.cosine:.2f} with the "
+        f"true gradient, {each.scale:.3g} times its size."
+    )
+
+
+def finite_findings(loss: float, gradients: dict[str, Tensor | None]) -> Iterator[Finding]:
+    """A loss or a gradient that is not a number."""
+    bad = [n for n, g in gradients.items() if g is not None and not bool(torch.isfinite(g).all())]
+    if math.isfinite(loss) and not bad:
+        return
+    yield Finding(
+        rule="non-finite",
+        fault=Fault.NON_FINITE,
+        severity=Severity.ERROR,
+        confidence=Confidence.EXACT,
+        layer=bad[0].rpartition(".")[0] if bad else "",
+        cause=Cause.NON_FINITE_BACKWARD if math.isfinite(loss) else Cause.NON_FINITE_LOSS,
+        message=f"The loss is {loss:.4g} and {len(bad)} gradients are not finite before any training.",
+        evidence=(Evidence(name="loss", value=loss), Evidence(name="tensors", value=len(bad), unit="tensors")),
+    )
