@@ -16,12 +16,13 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from defib.api import LiveRun, Run, diagnose, open_run, watch
+    from defib.checks import check
 
     __version__: str
 
 _VERBS = ("LiveRun", "Run", "diagnose", "open_run", "watch")
 
-__all__ = ["LiveRun", "Run", "__version__", "diagnose", "open_run", "watch"]
+__all__ = ["LiveRun", "Run", "__version__", "check", "diagnose", "open_run", "watch"]
 
 
 def __getattr__(name: str) -> object:
@@ -38,6 +39,8 @@ def __getattr__(name: str) -> object:
         import defib.api as verbs
 
         value = getattr(verbs, name)
+    elif name == "check":
+        from defib.checks import check as value
     elif name == "__version__":
         from importlib.metadata import version
 

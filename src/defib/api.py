@@ -274,9 +274,10 @@ def explain(slug: str) -> str:
     Returns:
         Text of several lines.
     """
+    from defib.probe.rules import PAGES
     from defib.report.pages import LimitLine, RulePage, page
 
-    pages = {}
+    pages = {own: RulePage(text=each.text, causes=each.causes) for own, each in PAGES.items()}
     for rule in rules():
         limits = (
             LimitLine(name=n.name, value=n.default, unit=n.unit, meaning=n.meaning, reason=n.reason)

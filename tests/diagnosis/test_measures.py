@@ -7,7 +7,7 @@ import pytest
 
 from defib.core.run import RunView
 from defib.diagnosis.case_parts import CLASSES, REGRESSION, objective_of, sizes_of
-from defib.diagnosis.cases import Plan, falling_loss, flat_loss, run_of
+from defib.diagnosis.cases import Plan, flat_loss, run_of
 from defib.diagnosis.measures.answer import answer
 from defib.diagnosis.measures.constant import constant_loss
 from defib.diagnosis.measures.gains import first_gains, small_signal_gain
@@ -55,7 +55,7 @@ def test_a_loss_that_falls_from_large_outputs_to_the_constants_level_and_rests_t
 
 
 def test_a_loss_that_passes_the_constants_level_on_its_way_learns() -> None:
-    assert learning(classifier(falling_loss(start=5.0, end=2.0))).outcome is Outcome.LEARNING
+    assert learning(classifier(np.linspace(5.0, 2.4, 200))).outcome is Outcome.LEARNING
 
 
 def test_a_run_that_goes_on_from_a_trained_network_is_not_said_to_fail() -> None:

@@ -15,6 +15,11 @@ from defib.core.run import RunView
 from defib.report.json import to_json
 
 
+def foldable(text):
+    """The lines that may be folded: one with a path stays in one piece, to be pasted."""
+    return [line for line in text.splitlines() if not line.startswith(("record ", "next "))]
+
+
 def test_a_record_is_opened_and_judged(record):
     with defib.open_run(record) as run:
         assert run.path == record
@@ -63,7 +68,7 @@ def test_text_on_the_command_line_names_fault_place_and_record(record, defib):
     assert "all 8 units" in done.stdout
     assert "defib explain dead-unit" in done.stdout
     assert "small.rec" in done.stdout
-    assert max(map(len, done.stdout.splitlines())) <= 80
+    assert max(map(len, foldable(done.stdout))) <= 80
     assert "\x1b" not in done.stdout
 
 
@@ -119,7 +124,7 @@ def test_a_script_s_end_is_one_block_on_stderr(record, monkeypatch):
     text = said("stderr", monkeypatch, record)
     assert text.startswith("\ndefib: sick: ")
     assert text.endswith("\n")
-    assert max(map(len, text.splitlines())) <= 80
+    assert max(map(len, foldable(text))) <= 80
 
 
 def test_nothing_is_said_when_asked_to_be_quiet(record, monkeypatch):

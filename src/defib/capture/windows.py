@@ -19,7 +19,7 @@ class _Window:
     dirty: bool = True
 
 
-BYTES_A_SECOND = 512 << 10
+BYTES_A_SECOND = 128 << 10
 """Windows are written again no faster than this: compressing them takes time from training."""
 
 

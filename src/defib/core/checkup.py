@@ -69,6 +69,8 @@ class Stretch:
         norm: Norm of the gradient at its end.
         block: The block that it crosses; None if there is none.
         unknown: What could not be attributed, in words; "" if all was.
+        uses: How often the pass uses a weight that the stretch crosses; more than 2 is a recurrence,
+            whose stretches are lags of time.
     """
 
     layer: str
@@ -77,6 +79,7 @@ class Stretch:
     norm: float
     block: Block | None = None
     unknown: str = ""
+    uses: int = 1
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,7 +6,8 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from defib.core.run import OBJECTIVE_COLUMNS, Norms, Objective, RunView, Series
+from defib.core.run import OBJECTIVE_COLUMNS, Norms, Objective, Reading, RunView, Series
+from defib.core.site import Signal
 
 Array = NDArray[np.float64]
 
@@ -37,6 +38,7 @@ def objective_of(
     first: str = "fc1",
     readings: int = 10,
     every: int = 10,
+    **changed: float,
 ) -> Objective:
     """What the loss compared, the same on every reading.
 
@@ -47,11 +49,12 @@ def objective_of(
         first: Path of the first layer.
         readings: How many.
         every: Steps between them.
+        **changed: Columns that are different.
 
     Returns:
         The objective, R readings.
     """
-    values = {"loss": 0.5, **columns}
+    values = {"loss": 0.5, **columns, **changed}
     return Objective(
         operation=operation,
         output_layer=output,
@@ -121,3 +124,36 @@ def shaped(run: RunView) -> RunView:
     """The same run, its last activation marked as the model's output."""
     *hidden, last = run.wirings
     return replace(run, wirings=(*hidden, replace(last, output=True)))
+
+
+def scaled(run: RunView, path: str, sizes: Mapping[int, float]) -> RunView:
+    """The same run, some units' activations multiplied.
+
+    Args:
+        run: The run.
+        path: The layer.
+        sizes: Factors by unit.
+
+    Returns:
+        The run; activations are made all positive, with a mean of 1 before.
+    """
+    factor = np.ones(max(w.units for w in run.wirings))
+    for unit, size in sizes.items():
+        factor[unit] = size
+    return replace(run, readings=tuple(_scaled(r, path, factor) for r in run.readings))
+
+
+def _scaled(reading: Reading, path: str, factor: Array) -> Reading:
+    """One reading of that run."""
+    if reading.site.path != path or reading.signal is not Signal.ACTIVATION:
+        return reading
+    tally = reading.tally
+    tally = replace(
+        tally,
+        total=tally.count * factor,
+        squares=tally.count * factor**2,
+        low=0.0 * factor,
+        high=2.0 * factor,
+        zero=np.where(factor > 0, tally.zero, tally.count),
+    )
+    return replace(reading, tally=tally)

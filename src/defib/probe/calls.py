@@ -6,6 +6,7 @@ here, around one forward pass, and never in training.
 """
 
 import contextlib
+import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,10 +15,12 @@ from types import FrameType
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-_OURS = (str(Path(torch.__file__).parent), str(Path(__file__).parent))
+_TORCH = str(Path(torch.__file__).parent) + os.sep
+_DEFIB = str(Path(__file__).parents[1]) + os.sep
+_OURS = (_TORCH, _DEFIB)
 _CUTTING = {"detach", "item", "numpy", "tolist", "argmax", "argmin", "long", "int", "bool", "data"}
 _FLAT = {"sign", "sgn", "round", "floor", "ceil", "trunc", "fix", "heaviside", "floor_divide", "bucketize"}
 _MOST = 20_000
@@ -39,7 +42,7 @@ class Call:
     arguments: tuple[Any, ...] = ()
     options: Mapping[str, Any] = field(default_factory=dict)
 
-    def argument(self, position: int, name: str, default: object = None) -> Any:  # noqa: ANN401
+    def argument(self, position: int, name: str, default: object = None) -> Any:
         """An argument, however it was given."""
         return self.arguments[position] if len(self.arguments) > position else self.options.get(name, default)
 
@@ -61,9 +64,13 @@ class Calls(TorchFunctionMode):
         self.cuts: list[Call] = []
         self.flats: list[Call] = []
 
-    def __torch_function__(  # noqa: D105
-        self, func: Callable[..., Any], types: Sequence[type], args: Any = (), kwargs: Any = None  # noqa: ANN401
-    ) -> Any:  # noqa: ANN401
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Sequence[type],
+        args: Any = (),
+        kwargs: Any = None,
+    ) -> Any:
         del types
         options = kwargs or {}
         name = _name(func)
@@ -105,12 +112,14 @@ def _note(into: list[Call], name: str, args: Sequence[Any], options: Mapping[str
 
 def where(frame: FrameType | None = None) -> str:
     """File and line of the innermost frame that is neither torch's nor ours; "" if there is none."""
-    here = frame or sys._getframe(1)
+    here: FrameType | None = frame or sys._getframe(1)
     while here is not None:
         name = here.f_code.co_filename
+        if name.startswith(_DEFIB) and name != __file__:
+            return ""  # the user's code runs inside of ours: what lies further out did not call this
         if not name.startswith(_OURS) and not name.startswith("<frozen"):
             return f"{Path(name).name}:{here.f_lineno}"
-        here = here.f_back  # type: ignore[assignment]
+        here = here.f_back
     return ""
 
 
@@ -121,6 +130,17 @@ def where_raised(error: BaseException) -> str:
         name = trace.tb_frame.f_code.co_filename
         if not name.startswith(_OURS):
             found = f"{Path(name).name}:{trace.tb_lineno}"
+        trace = trace.tb_next
+    return found
+
+
+def module_raised(error: BaseException, model: nn.Module) -> str:
+    """Path of the innermost module whose own code an exception passed; "" for none but the root."""
+    paths = {id(m): path for path, m in model.named_modules()}
+    found, trace = "", error.__traceback__
+    while trace is not None:
+        owner = trace.tb_frame.f_locals.get("self")
+        found = paths.get(id(owner), found) if isinstance(owner, nn.Module) else found
         trace = trace.tb_next
     return found
 
@@ -162,7 +182,7 @@ def custom_functions() -> Iterator[list[Custom]]:
     known: set[type] = set()
     original = torch.autograd.Function.__dict__["apply"]
 
-    def apply(cls: type[torch.autograd.Function], *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
+    def apply(cls: type[torch.autograd.Function], *args: Any, **kwargs: Any) -> Any:
         ours = cls.__module__.partition(".")[0] in {"torch", "functorch"}
         if not ours and cls not in known and not kwargs:
             known.add(cls)

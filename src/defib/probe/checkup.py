@@ -7,14 +7,14 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn import functional
 
 from defib.core.checkup import Checkup, GainLedger, LayerCheck
 from defib.core.errors import UsageError
 from defib.core.finding import Finding, Severity, Unseen, Verdict
 from defib.probe import judge
-from defib.probe.calls import Calls, Custom, custom_functions, where_raised
+from defib.probe.calls import Calls, Custom, custom_functions, module_raised, where_raised
 from defib.probe.gains import Gains
 from defib.probe.graph import Graph, named
 from defib.probe.layers import LayerWatch, activations_of, judged
@@ -30,7 +30,7 @@ class _Passed:
     """What the two passes left."""
 
     loss: float
-    gradients: dict[str, Tensor | None]
+    gradients: Mapping[str, Tensor | None]
     layers: dict[str, LayerCheck]
     ledger: GainLedger | None
     flat_nodes: set[str]
@@ -92,7 +92,7 @@ def _passes(
     loss: Loss | None,
     arguments: tuple[Any, ...],
     options: dict[str, Any],
-    target: Any,  # noqa: ANN401
+    target: Any,
     calls: Calls,
 ) -> _Passed | UsageError:
     """Forward and backward; an exception of the user's code comes back as an error with its place."""
@@ -101,7 +101,7 @@ def _passes(
             with calls:
                 output = model(*arguments, **options)
         except Exception as error:  # noqa: BLE001 - whatever the user's model raises
-            return _told("the model", error)
+            return _told("the model", error, module_raised(error, model))
         try:
             with calls:
                 value = _loss_of(loss, output, target)
@@ -110,19 +110,24 @@ def _passes(
         except Exception as error:  # noqa: BLE001 - whatever the user's loss raises
             return _told("the loss", error)
         if not isinstance(value, Tensor) or value.numel() != 1:
-            what = f"a tensor of shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
+            what = (
+                f"a tensor of shape {tuple(value.shape)}"
+                if isinstance(value, Tensor)
+                else type(value).__name__
+            )
             return UsageError(f"the loss is to be one number, and is {what}")
         return _backward(model, value, watch)
 
 
-def _told(what: str, error: Exception) -> UsageError:
+def _told(what: str, error: Exception, layer: str = "") -> UsageError:
     """One line: what raised, what it said, and where."""
-    place = where_raised(error)
+    places = (f"in layer {layer}" if layer else "", f"at {place}" if (place := where_raised(error)) else "")
+    place = " ".join(p for p in places if p)
     said = (str(error).strip().splitlines() or [""])[0]
-    return UsageError(f"{what} raised {type(error).__name__}: {said}" + (f" (at {place})" if place else ""))
+    return UsageError(f"{what} raised {type(error).__name__}: {said}" + (f" ({place})" if place else ""))
 
 
-def _loss_of(loss: Loss | None, output: Any, target: Any) -> Any:  # noqa: ANN401
+def _loss_of(loss: Loss | None, output: Any, target: Any) -> Any:
     """The loss, by the user's function or by what is usual for such targets."""
     if loss is not None:
         return loss(output, target)
@@ -133,8 +138,8 @@ def _loss_of(loss: Loss | None, output: Any, target: Any) -> Any:  # noqa: ANN40
     if not isinstance(output, Tensor) or not isinstance(target, Tensor):
         raise UsageError("no loss was given, and the model's output does not tell which one is meant")
     if target.is_floating_point():
-        return F.mse_loss(output, target)
-    return F.cross_entropy(output, target)
+        return functional.mse_loss(output, target)
+    return functional.cross_entropy(output, target)
 
 
 def _backward(model: nn.Module, value: Tensor, watch: LayerWatch) -> _Passed | UsageError:
@@ -146,7 +151,9 @@ def _backward(model: nn.Module, value: Tensor, watch: LayerWatch) -> _Passed | U
     graph = Graph(value.grad_fn, named(model))
     nodes = activations_of(graph)
     modules = dict(model.named_modules())
-    about = {path: judged(x, modules[path], graph, nodes.get(path), watch) for path, x in watch.layers().items()}
+    about = {
+        path: judged(x, modules[path], graph, nodes.get(path), watch) for path, x in watch.layers().items()
+    }
     gains = Gains(graph)
     gains.listen()
     try:
@@ -167,10 +174,17 @@ def _backward(model: nn.Module, value: Tensor, watch: LayerWatch) -> _Passed | U
     )
 
 
-_FLAT_NODES = ("SignBackward", "SgnBackward", "RoundBackward", "FloorBackward", "CeilBackward", "TruncBackward")
+_FLAT_NODES = (
+    "SignBackward",
+    "SgnBackward",
+    "RoundBackward",
+    "FloorBackward",
+    "CeilBackward",
+    "TruncBackward",
+)
 
 
-def _size(path: str, gradients: dict[str, Tensor | None]) -> float:
+def _size(path: str, gradients: Mapping[str, Tensor | None]) -> float:
     """Norm over a layer's own parameters; NaN if none of them got a gradient."""
     own = [g for n, g in gradients.items() if n.rpartition(".")[0] == path and g is not None]
     return math.sqrt(math.fsum(float(g.double().square().sum()) for g in own)) if own else math.nan
@@ -180,13 +194,12 @@ def _alignments(customs: list[Custom]) -> list[Alignment]:
     return [alignment(custom) for custom in list(customs)]
 
 
-def _findings(
-    model: nn.Module, passed: _Passed, calls: Calls, alignments: list[Alignment]
-) -> list[Finding]:
+def _findings(model: nn.Module, passed: _Passed, calls: Calls, alignments: list[Alignment]) -> list[Finding]:
+    silent = {x.path for x in passed.layers.values() if math.isnan(x.signal)}
     outputs = {passed.ledger.start_layer} if passed.ledger is not None else set()
     return [
         *judge.finite_findings(passed.loss, passed.gradients),
-        *judge.path_findings(model, passed.gradients, calls, passed.flat_nodes),
+        *judge.path_findings(model, passed.gradients, calls, passed.flat_nodes, silent),
         *judge.backward_findings(alignments),
         *judge.weight_findings(model, passed.gradients, outputs),
         *judge.dead_findings(passed.layers.values()),
@@ -204,7 +217,7 @@ def _stopped(model: nn.Module, findings: list[Finding], why: str) -> Checkup:
         ledger=None,
         depth=math.nan,
         dead_probability=math.nan,
-        findings=tuple(sorted(findings, key=lambda f: f.severity.rank)),
+        findings=judge.in_order(findings),
         unseen=(Unseen(what="run", why=why),),
     )
 
@@ -212,7 +225,6 @@ def _stopped(model: nn.Module, findings: list[Finding], why: str) -> Checkup:
 def _report(
     model: nn.Module, passed: _Passed, findings: list[Finding], alignments: list[Alignment], samples: int
 ) -> Checkup:
-    findings = sorted(findings, key=lambda f: f.severity.rank)
     layers = tuple(passed.layers.values())
     unseen = [Unseen(what=a.name, why=a.untested) for a in alignments if a.untested]
     unseen += [Unseen(what=x.path, why="not called") for x in layers if math.isnan(x.signal)]
@@ -234,9 +246,9 @@ def _report(
         loss=passed.loss,
         layers=layers,
         ledger=passed.ledger,
-        depth=_depth(layers),
+        depth=_depth(layers, passed.ledger),
         dead_probability=dead_probability([x.units for x in layers if x.units]),
-        findings=tuple(findings),
+        findings=judge.in_order(findings),
         unseen=tuple(unseen),
     )
 
@@ -246,8 +258,10 @@ def _samples(arguments: tuple[Any, ...], options: dict[str, Any]) -> int:
     return int(tensors[0].shape[0]) if tensors else 0
 
 
-def _depth(layers: tuple[LayerCheck, ...]) -> float:
-    """Harmonic mean: correlation lengths add up by their inverses."""
+def _depth(layers: tuple[LayerCheck, ...], ledger: GainLedger | None) -> float:
+    """Harmonic mean: correlation lengths add up by their inverses. The theory is one of plain chains."""
+    if ledger is None or any(s.block or s.unknown or s.gain.norms for s in ledger.stretches):
+        return math.nan
     known = [x.depth for x in layers if not math.isnan(x.depth)]
     if not known:
         return math.nan

@@ -13,6 +13,7 @@ a whole and called unattributed.
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -55,7 +56,8 @@ class Gains:
         self._norms: dict[Node, float] = {}
         self._handles: list[Callable[[], None]] = []
         producers = [n for n in graph.nodes if graph.is_producer(n)]
-        self._bottom = producers[-1] if producers else None
+        # What was computed first: the input's own layer, not a state's of the first time step.
+        self._bottom = min(producers, key=lambda n: int(n._sequence_nr()), default=None)
         self._steps: list[_Step] = []
         if self._bottom is None:
             return
@@ -106,10 +108,7 @@ class Gains:
     # ------------------------------------------------------------------ before
 
     def _plan(self, chain: list[Node]) -> list[_Step]:
-        return [
-            _Step(top=a, bottom=b, parallel=self._parallel(a, b))
-            for a, b in zip(chain, chain[1:], strict=False)
-        ]
+        return [_Step(top=a, bottom=b, parallel=self._parallel(a, b)) for a, b in pairwise(chain)]
 
     def _parallel(self, top: Node, bottom: Node) -> _Parallel | None:
         """None where exactly one edge joins the two."""
@@ -144,18 +143,21 @@ class Gains:
     def _why(self, top: Node, bottom: Node, *, additive: bool) -> str:
         """What the parallel ways are, in words; "" for one skip and one branch."""
         within = self._graph.between(top, bottom)
-        uses: dict[int, int] = {}
-        for node in within:
-            for owned in self._graph.owned[node]:
-                uses[id(owned.tensor)] = uses.get(id(owned.tensor), 0) + 1
-        most = max(uses.values(), default=0)
-        if most > 2:
+        most = self._graph.uses(within)
+        if most > 2 and self._steps_in_time(within):
             return f"recurrence: one weight used {most} times"
         if additive:
             return ""
         if any("Softmax" in n.name() or "ScaledDotProduct" in n.name() for n in within):
             return "attention: query, key and value paths"
         return "parallel paths"
+
+    def _steps_in_time(self, within: set[Node]) -> bool:
+        """Whether one weight is used more than twice among these nodes; a single step is parted as usual."""
+        counts: dict[int, int] = {}
+        for owned in (o for n in within if self._graph.is_producer(n) for o in self._graph.owned[n]):
+            counts[id(owned.tensor)] = counts.get(id(owned.tensor), 0) + 1
+        return max(counts.values(), default=0) > 2
 
     # ------------------------------------------------------------------ after
 
@@ -176,10 +178,11 @@ class Gains:
     def _rows(self) -> list[Stretch]:
         """Stations drawn together: a row ends behind an activation or a block, and at the end."""
         rows: list[Stretch] = []
-        pending, unknown = Decades(), []
+        pending, unknown, uses = Decades(), [], 1
         for step in self._steps:
             gain, why = self._gain(step)
             pending += gain
+            uses = max(uses, self._uses(step))
             unknown += [why] if why else []
             activation = None if step.parallel else self._graph.activation(step.top)
             last = step is self._steps[-1]
@@ -194,10 +197,16 @@ class Gains:
                 norm=self._norms[step.bottom],
                 block=block,
                 unknown="; ".join(dict.fromkeys(unknown)),
+                uses=uses,
             )
             rows.append(row)
-            pending, unknown = Decades(), []
+            pending, unknown, uses = Decades(), [], 1
         return rows
+
+    def _uses(self, step: _Step) -> int:
+        """How often the pass uses a weight that a step crosses."""
+        within = self._graph.between(step.top, step.bottom) if step.parallel is not None else ()
+        return self._graph.uses((step.top, *within))
 
     def _gain(self, step: _Step) -> tuple[Decades, str]:
         """Decades from one station to the next, and what could not be told."""

@@ -77,6 +77,9 @@ class Graph:
             for index, (child, _) in enumerate(edges):
                 if child in self.parents:
                     self.parents[child].append((node, index))
+        self._uses: dict[int, int] = {}
+        for owned in (o for node in self.nodes if self.is_producer(node) for o in self.owned[node]):
+            self._uses[id(owned.tensor)] = self._uses.get(id(owned.tensor), 0) + 1
         self._place = {n: i for i, n in enumerate(self.nodes)}
         self.dominator = self._dominators()
 
@@ -113,6 +116,11 @@ class Graph:
                     seen.add(child)
                     level.append(child)
         return None
+
+    def uses(self, nodes: Iterable[Node]) -> int:
+        """How often the whole pass uses that weight, of those at these nodes, which it uses most; at least 1."""
+        counts = (self._uses.get(id(o.tensor), 1) for node in nodes for o in self.owned[node])
+        return max(counts, default=1)
 
     def path(self, node: Node) -> str:
         """Path of the module whose parameters a producer applies."""

@@ -1,7 +1,8 @@
 """From what one forward and one backward pass showed to findings."""
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +14,8 @@ from defib.probe.untrue import Alignment
 
 DECADES = 3.0
 """Loss or growth along the depth that is a warning; the limit of the vanishing-gradient rule."""
+RECURRENT = 2
+"""A weight used more often than this in one pass is a recurrence; twice, it is tied or a siamese net's."""
 DECADES_HOPELESS = 6.0
 """About the rounding error of float32."""
 MOSTLY_OFF = 0.5
@@ -24,29 +27,31 @@ def ledger_findings(ledger: GainLedger | None, layers: Iterable[LayerCheck]) -> 
     if ledger is None:
         return
     gain = ledger.gain
-    if not abs(gain.total) >= DECADES or math.isinf(gain.total):
+    # Forgetting over time is what a recurrent cell does; only what is lost along the depth is judged.
+    total = gain.total - math.fsum(s.gain.total for s in ledger.stretches if s.uses > RECURRENT)
+    if not abs(total) >= DECADES or math.isinf(total):
         return
     needed = {x.path: x.needed for x in layers}
     surplus = sum(
         s.gain.weights - math.log10(n)
         for s in ledger.stretches
-        if s.gain.weights and math.isfinite(n := needed.get(s.layer, math.nan))
+        if s.uses <= RECURRENT and s.gain.weights and math.isfinite(n := needed.get(s.layer, math.nan))
     )
-    share = surplus / gain.total
-    vanishing = gain.total < 0
+    share = surplus / total
+    vanishing = total < 0
     weights = share > 0.5
     yield Finding(
         rule="initialisation" if weights else ("vanishing-gradient" if vanishing else "exploding-gradient"),
         fault=Fault.BAD_INIT if weights else (Fault.VANISHING if vanishing else Fault.EXPLODING),
-        severity=Severity.ERROR if abs(gain.total) >= DECADES_HOPELESS else Severity.WARNING,
+        severity=Severity.ERROR if abs(total) >= DECADES_HOPELESS else Severity.WARNING,
         confidence=Confidence.MEASURED,
         layer=ledger.end_layer,
         cause=_blamed(weights=weights, vanishing=vanishing),
         message=f"Before any training the gradient {'loses' if vanishing else 'gains'} "
-        f"{abs(gain.total):.1f} decades between the last layer and the first"
+        f"{abs(total):.1f} decades between the last layer and the first"
         + (", because of the weights' first size." if weights else "."),
         evidence=(
-            Evidence(name="in all", value=gain.total, unit="decades"),
+            Evidence(name="in all", value=total, unit="decades"),
             Evidence(name="activation derivatives", value=gain.derivative, unit="decades"),
             Evidence(name="weights", value=gain.weights, unit="decades"),
             Evidence(name="weights against level ones", value=surplus, unit="decades"),
@@ -55,6 +60,26 @@ def ledger_findings(ledger: GainLedger | None, layers: Iterable[LayerCheck]) -> 
             Evidence(name="not attributed", value=gain.unattributed, unit="decades"),
         ),
     )
+
+
+def in_order(findings: Iterable[Finding]) -> tuple[Finding, ...]:
+    """The worst first; layers that are partly off under weights that are too small are explained by those.
+
+    Weights that shrink the signal leave little of it beside the biases, so that all samples look the
+    same to a unit, and half of the units are off for all of them.
+
+    Args:
+        findings: As they were found.
+
+    Returns:
+        One for each cause.
+    """
+    found = sorted(findings, key=lambda f: f.severity.rank)
+    partly = tuple(f for f in found if f.rule == "dead-unit" and f.severity is not Severity.ERROR)
+    if not any(f.cause is Cause.WEIGHTS_TOO_SMALL for f in found):
+        return tuple(found)
+    rest = [f for f in found if f not in partly]
+    return tuple(replace(f, explains=partly) if f.cause is Cause.WEIGHTS_TOO_SMALL else f for f in rest)
 
 
 def _blamed(*, weights: bool, vanishing: bool) -> Cause:
@@ -87,25 +112,25 @@ def dead_findings(layers: Iterable[LayerCheck]) -> Iterator[Finding]:
 
 
 def weight_findings(
-    model: nn.Module, gradients: dict[str, Tensor | None], outputs: set[str]
+    model: nn.Module, gradients: Mapping[str, Tensor | None], outputs: set[str]
 ) -> Iterator[Finding]:
-    """Hidden layers of zeros that get no gradient, and layers whose units are all alike."""
+    """Hidden layers of zeros that get no gradient, and layers whose units are all alike; one for each."""
+    zero, cloned = [], []
     for path, module in model.named_modules():
         weight = module._parameters.get("weight")
-        name = f"{path}.weight" if path else "weight"
-        grad = gradients.get(name)
+        grad = gradients.get(f"{path}.weight" if path else "weight")
         if weight is None or weight.ndim < 2 or weight.shape[0] < 2 or grad is None or path in outputs:
             continue
-        if not weight.requires_grad or isinstance(module, (nn.Embedding, nn.EmbeddingBag)):
+        if isinstance(module, (nn.Embedding, nn.EmbeddingBag)):
             continue
-        zero = not weight.any()
-        if zero and not grad.any():
-            yield _start(path, Cause.ZERO_WEIGHTS, "All its weights are zero, and so is their gradient.")
-        elif _alike(weight) and _alike(grad) and grad.any():
-            yield _start(
-                path, Cause.CLONED_UNITS,
-                f"Its {weight.shape[0]} units have equal weights and equal gradients: they stay one unit.",
-            )  # fmt: skip
+        if not weight.any() and not grad.any():
+            zero.append(path)
+        elif grad.any() and _alike(weight) and _alike(grad):
+            cloned.append(path)
+    if zero:
+        yield _start(zero, Cause.ZERO_WEIGHTS, "All its weights are zero, and so is their gradient")
+    if cloned:
+        yield _start(cloned, Cause.CLONED_UNITS, "All its units have equal weights and equal gradients")
 
 
 def _alike(rows: Tensor) -> bool:
@@ -115,23 +140,47 @@ def _alike(rows: Tensor) -> bool:
     return bool(spread <= 1e-5 * size)
 
 
-def _start(path: str, cause: Cause, message: str) -> Finding:
+def _start(paths: list[str], cause: Cause, message: str) -> Finding:
+    more = f"; so it is in {len(paths) - 1} more layers" if len(paths) > 1 else ""
     return Finding(
-        rule="initialisation", fault=Fault.BAD_INIT, severity=Severity.ERROR, confidence=Confidence.EXACT,
-        layer=path, cause=cause, message=message,
-    )  # fmt: skip
+        rule="initialisation",
+        fault=Fault.BAD_INIT,
+        severity=Severity.ERROR,
+        confidence=Confidence.EXACT,
+        layer=paths[0],
+        cause=cause,
+        message=f"{message}{more}.",
+        evidence=(Evidence(name="layers", value=len(paths), unit="layers"),),
+    )
 
 
 def path_findings(
-    model: nn.Module, gradients: dict[str, Tensor | None], calls: Calls, flat_nodes: set[str]
+    model: nn.Module,
+    gradients: Mapping[str, Tensor | None],
+    calls: Calls,
+    flat_nodes: set[str],
+    silent: set[str],
 ) -> Iterator[Finding]:
-    """Parameters that no gradient reaches, with what may have cut the way."""
-    learning = {n for n, p in model.named_parameters() if p.requires_grad}
+    """Parameters that no gradient reaches, with what may have cut the way.
+
+    Args:
+        model: The model.
+        gradients: By parameter; None where autograd found no way.
+        calls: What was called.
+        flat_nodes: Names of nodes in the graph whose derivative is zero wherever it exists.
+        silent: Paths of layers that were not called: no gradient is to be expected there.
+
+    Yields:
+        One finding for each cause.
+    """
+    learning = {
+        n for n, p in model.named_parameters() if p.requires_grad and n.rpartition(".")[0] not in silent
+    }
     cut = [n for n in learning if gradients.get(n) is None]
     if cut:
         yield _unreached(sorted(cut), len(learning), calls.cuts, Cause.GRAPH_CUT)
     zero = [n for n in learning if (g := gradients.get(n)) is not None and not g.any()]
-    flats = [c for c in calls.flats]
+    flats = calls.flats
     if zero and (flats or flat_nodes):
         yield _unreached(sorted(zero), len(learning), flats, Cause.ZERO_DERIVATIVE)
 
@@ -195,7 +244,7 @@ def _verdict_on(each: Alignment, *, flat: bool, reversal: bool) -> str:
     )
 
 
-def finite_findings(loss: float, gradients: dict[str, Tensor | None]) -> Iterator[Finding]:
+def finite_findings(loss: float, gradients: Mapping[str, Tensor | None]) -> Iterator[Finding]:
     """A loss or a gradient that is not a number."""
     bad = [n for n, g in gradients.items() if g is not None and not bool(torch.isfinite(g).all())]
     if math.isfinite(loss) and not bad:
@@ -208,5 +257,8 @@ def finite_findings(loss: float, gradients: dict[str, Tensor | None]) -> Iterato
         layer=bad[0].rpartition(".")[0] if bad else "",
         cause=Cause.NON_FINITE_BACKWARD if math.isfinite(loss) else Cause.NON_FINITE_LOSS,
         message=f"The loss is {loss:.4g} and {len(bad)} gradients are not finite before any training.",
-        evidence=(Evidence(name="loss", value=loss), Evidence(name="tensors", value=len(bad), unit="tensors")),
+        evidence=(
+            Evidence(name="loss", value=loss),
+            Evidence(name="tensors", value=len(bad), unit="tensors"),
+        ),
     )

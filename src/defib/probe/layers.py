@@ -64,7 +64,7 @@ class LayerWatch:
         for handle in self._handles:
             handle.remove()
 
-    def _called(self, module: nn.Module, _inputs: Any, output: Any) -> None:  # noqa: ANN401
+    def _called(self, module: nn.Module, _inputs: Any, output: Any) -> None:
         path = self._paths.get(id(module))
         first = output[0] if isinstance(output, (tuple, list)) and output else output
         if path is None or not isinstance(first, Tensor) or not first.is_floating_point():
@@ -77,7 +77,7 @@ class LayerWatch:
             if values.ndim > 1 and values.shape[0] > 1:
                 seen.points, seen.correlation = _correlation(values, channels_first=_is_image(module))
             if first.requires_grad:
-                self._handles.append(first.register_hook(_adder(seen)))
+                self._handles.append(first.register_hook(_adder(seen)))  # type: ignore[no-untyped-call]
 
     def layers(self) -> dict[str, LayerCheck]:
         """Signal and gradient of each layer, in the model's order."""
@@ -195,7 +195,18 @@ def off_units(graph: Graph, node: Node, count: int) -> tuple[int, int]:
 def judged(
     layer: LayerCheck, module: nn.Module, graph: Graph, node: Node | None, watch: LayerWatch
 ) -> LayerCheck:
-    """The same layer with what is known of its activation."""
+    """The same layer with what is known of its activation.
+
+    Args:
+        layer: Its signal.
+        module: The layer itself.
+        graph: The graph of the loss.
+        node: The activation behind it; None if there is none.
+        watch: What saw its output.
+
+    Returns:
+        A new record.
+    """
     activation = graph.activation(node) if node is not None else None
     gain, weights, biases = first_gain(module)
     known = activation is not None and math.isfinite(activation.backward_gain)
@@ -233,6 +244,9 @@ def needed_gain(activation: Activation) -> float:
     """The weights' gain that keeps gradients level: 1 / sqrt(E f'^2); 1 where no slope reaches 1.
 
     Sigmoid would need weights of 4.7, which saturate it: there the derivative is to blame.
+
+    Returns:
+        rms(w) sqrt(fan-in) of level weights.
     """
     slopes = activation.derivative(np.linspace(-4, 4, 401))
     return activation.backward_gain if float(np.max(slopes)) > 0.9 else 1.0

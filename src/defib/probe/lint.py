@@ -11,12 +11,12 @@ from torch import Tensor
 from defib.core.finding import Cause, Confidence, Evidence, Fault, Finding, Severity
 from defib.probe.calls import Call, Calls
 
-_PAIRS = {"mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss", "binary_cross_entropy",
-          "binary_cross_entropy_with_logits", "subtraction", "soft_margin_loss", "poisson_nll_loss"}  # fmt: skip
 _REGRESSION = {"mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss"}
+_BINARY = {"binary_cross_entropy", "binary_cross_entropy_with_logits"}
+_PAIRS = _REGRESSION | _BINARY | {"subtraction", "soft_margin_loss", "poisson_nll_loss"}
 _CLASSES = {"cross_entropy", "nll_loss", "multi_margin_loss"}
-_SHAPES = ("View", "Reshape", "Squeeze", "Unsqueeze", "Flatten", "Transpose", "Permute", "TBackward", "ToCopy",
-           "Clone", "UnsafeView", "Alias", "Select", "Slice")  # fmt: skip
+_SHAPES = ("View", "Reshape", "Squeeze", "Unsqueeze", "Flatten", "Transpose", "Permute", "TBackward",
+           "ToCopy", "Clone", "UnsafeView", "Alias", "Select", "Slice")  # fmt: skip
 _RANGES = {"SigmoidBackward": (0.0, 1.0), "TanhBackward": (-1.0, 1.0), "SoftmaxBackward": (0.0, 1.0)}
 
 
@@ -217,13 +217,13 @@ def _behind(tensor: Tensor) -> str:
 
 
 def _plain(operation: str) -> str:
-    """ "SigmoidBackward0" as "sigmoid"."""
+    """The plain name: "sigmoid" for "SigmoidBackward0"."""
     return operation.partition("Backward")[0].lower()
 
 
 def _broadcast(a: Tensor, b: Tensor) -> bool:
     try:
-        torch.broadcast_shapes(a.shape, b.shape)
+        torch.broadcast_shapes(a.shape, b.shape)  # type: ignore[no-untyped-call]
     except RuntimeError:
         return False
     return True

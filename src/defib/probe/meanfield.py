@@ -9,7 +9,8 @@ s2 = fan-in * Var(w), b2 = Var(b), f the activation (Poole et al. 2016; Schoenho
     1 / xi_c = -ln(s2 E[f'(u1) f'(u2)]) at the fixed c
 
 A network much deeper than 6 xi_c cannot be trained, for nothing of the input is left there.
-Expectations are Gauss-Legendre quadratures with 64 nodes on each side of 0, where most activations have their kink.
+Expectations are Gauss-Legendre quadratures with 64 nodes on each side of 0, where most activations
+have their kink.
 """
 
 import math
@@ -50,6 +51,9 @@ def mean_field(activation: Activation, weights: float, biases: float, options: O
         weights: Fan-in times the variance of a weight.
         biases: Variance of a bias.
         options: Constants of the activation.
+
+    Returns:
+        Fixed points and depth; NaN but for the variance where the signal grows without end.
     """
     q = _variance(activation, weights, biases, options)
     if not math.isfinite(q):
@@ -63,7 +67,7 @@ def mean_field(activation: Activation, weights: float, biases: float, options: O
 
 def _depth(slope: float) -> float:
     """6 xi_c for the slope of the correlation map at its fixed point."""
-    if not 0 < slope:
+    if not slope > 0:
         return 0.0
     rate = -math.log(slope)
     return 6 / rate if rate > _LEVEL else math.inf
@@ -83,9 +87,7 @@ def _variance(activation: Activation, weights: float, biases: float, options: Op
     return q
 
 
-def _correlation(
-    activation: Activation, weights: float, biases: float, options: Options, q: float
-) -> float:
+def _correlation(activation: Activation, weights: float, biases: float, options: Options, q: float) -> float:
     """The stable c* below 1; 1 if there is none."""
     c = 0.5
     for _ in range(_STEPS):

@@ -1,7 +1,24 @@
 """The pages of what only ``defib check`` can find, by slug; the other findings use the run's rules."""
 
-PAGES = {
-    "gradient-path": """Parameters that no gradient can reach, however long the training lasts.
+from dataclasses import dataclass
+
+from defib.core.finding import Cause
+
+
+@dataclass(frozen=True, kw_only=True)
+class Page:
+    """What ``defib explain`` prints.
+
+    Attributes:
+        text: Markdown with the headings of a rule's page.
+        causes: The causes that such a finding can name.
+    """
+
+    text: str
+    causes: tuple[Cause, ...]
+
+
+_PATH = """Parameters that no gradient can reach, however long the training lasts.
 
 ## What it measures
 
@@ -25,8 +42,9 @@ they happen to give.
 A cut that leaves every parameter a gradient (a target network, a straight-through estimator, a
 running statistic) is not reported. Parameters with requires_grad off are frozen on purpose. A
 single module of several that one batch does not use is information.
-""",
-    "untrue-backward": """A hand-written backward is not the derivative of its forward.
+"""
+
+_UNTRUE = """A hand-written backward is not the derivative of its forward.
 
 ## What it measures
 
@@ -51,5 +69,10 @@ information; so is a gradient reversal, which is the identity forwards and exact
 ## References
 
 - Bengio, Leonard, Courville: Estimating or Propagating Gradients Through Stochastic Neurons (2013).
-""",
+"""
+
+PAGES = {
+    "gradient-path": Page(text=_PATH, causes=(Cause.GRAPH_CUT, Cause.ZERO_DERIVATIVE)),
+    "untrue-backward": Page(text=_UNTRUE, causes=(Cause.UNTRUE_DERIVATIVE,)),
 }
+"""By slug."""

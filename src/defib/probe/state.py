@@ -43,8 +43,10 @@ class _Tensors:
     def __init__(self, modules: list[nn.Module]) -> None:
         self._parameters = [(m, dict(m._parameters)) for m in modules]
         self._buffers = [(m, dict(m._buffers)) for m in modules]
-        held = [t for _, d in (*self._parameters, *self._buffers) for t in d.values() if t is not None]
-        once = {id(t): t for t in held}.values()
+        held: list[Tensor] = [p for _, d in self._parameters for p in d.values() if p is not None]
+        held += [b for _, d in self._buffers for b in d.values() if b is not None]
+        # A lazy module's parameters hold nothing yet; only a copy of such a model is ever checked.
+        once = {id(t): t for t in held if not nn.parameter.is_lazy(t)}.values()
         self._values = [(t, t.detach().clone(), t.requires_grad, t.grad) for t in once]
         self._grads = [(g, g.detach().clone()) for _, _, _, g in self._values if g is not None]
 
@@ -87,8 +89,9 @@ class _Generators:
     """States of every random generator at one moment."""
 
     def __init__(self) -> None:
+        in_use = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
         self._torch = torch.get_rng_state()
-        self._cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else None
+        self._cuda = torch.cuda.get_rng_state_all() if in_use else None
         self._python = random.getstate()
         self._numpy = np.random.get_state()
 

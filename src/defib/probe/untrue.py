@@ -64,7 +64,7 @@ def _compared(custom: Custom, name: str) -> Alignment:
     if not inputs:
         return Alignment(name=name, where=custom.where, untested="no floating-point input")
     with torch.enable_grad():
-        outputs = _outputs(custom.function.apply(*points))
+        outputs = _outputs(_applied(custom, *points))
     if not outputs:
         return Alignment(name=name, where=custom.where, untested="no output carries a gradient")
     if not _repeats(custom, points, outputs):
@@ -101,11 +101,9 @@ def _difference(
     moves = {id(p): u for p, u in zip(inputs, ways, strict=True)}
     values = []
     for sign in (1.0, -1.0):
-        moved = [
-            p.detach() + sign * _STEP * moves[id(p)] if id(p) in moves else _copied(p) for p in points
-        ]
+        moved = [p.detach() + sign * _STEP * moves[id(p)] if id(p) in moves else _copied(p) for p in points]
         with torch.no_grad():
-            outputs = _tensors(custom.function.apply(*moved))
+            outputs = _tensors(_applied(custom, *moved))
         values.append(math.fsum(float((o * v).sum()) for o, v in zip(outputs, cotangents, strict=False)))
     return (values[0] - values[1]) / (2 * _STEP)
 
@@ -125,20 +123,25 @@ def _off_kink(tensor: Tensor, generator: torch.Generator) -> Tensor:
 def _repeats(custom: Custom, points: list[Any], outputs: list[Tensor]) -> bool:
     """Whether a second run gives the same bits."""
     with torch.enable_grad():
-        again = _outputs(custom.function.apply(*points))
+        again = _outputs(_applied(custom, *points))
     return all(torch.equal(a, b) for a, b in zip(outputs, again, strict=True))
 
 
-def _copied(value: Any) -> Any:  # noqa: ANN401
+def _applied(custom: Custom, *arguments: Any) -> Any:
+    """The function itself; torch leaves ``apply`` without types."""
+    return custom.function.apply(*arguments)  # type: ignore[no-untyped-call]
+
+
+def _copied(value: Any) -> Any:
     return value.detach() if isinstance(value, Tensor) else value
 
 
-def _tensors(result: Any) -> list[Tensor]:  # noqa: ANN401
+def _tensors(result: Any) -> list[Tensor]:
     several = result if isinstance(result, (tuple, list)) else (result,)
     return [t for t in several if isinstance(t, Tensor) and t.is_floating_point()]
 
 
-def _outputs(result: Any) -> list[Tensor]:  # noqa: ANN401
+def _outputs(result: Any) -> list[Tensor]:
     return [t for t in _tensors(result) if t.requires_grad]
 
 

@@ -13,10 +13,11 @@ from dataclasses import fields, is_dataclass
 from enum import Enum
 from typing import Any
 
+from defib.core.checkup import Checkup
 from defib.core.finding import Diagnosis
 
 
-def to_json(diagnosis: Diagnosis, indent: int | None = 2) -> str:
+def to_json(diagnosis: Diagnosis | Checkup, indent: int | None = 2) -> str:
     """One JSON object; ``schema`` first, then the fields in their documented order.
 
     Args:
@@ -30,7 +31,7 @@ def to_json(diagnosis: Diagnosis, indent: int | None = 2) -> str:
     return json.dumps({"schema": plain.pop("schema"), **plain}, indent=indent, allow_nan=False)
 
 
-def to_plain(value: Any) -> Any:  # noqa: ANN401 - the whole point is that anything goes in
+def to_plain(value: Any) -> Any:
     """Dictionaries, lists, strings, numbers, booleans and None, whatever was given.
 
     Args:

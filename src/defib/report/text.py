@@ -54,7 +54,7 @@ def to_text(diagnosis: Diagnosis, style: Style | None = None) -> str:
     record = str(diagnosis.run.get("path", ""))
     lines = [*_verdict(diagnosis, style)]
     for finding in diagnosis.findings[:_MOST_FINDINGS]:
-        lines += ["", *_finding(finding, style)]
+        lines += ["", *finding_lines(finding, style)]
     hidden = len(diagnosis.findings) - _MOST_FINDINGS
     if hidden > 0:
         lines += ["", f"and {count(hidden, 'more finding')}: see --json"]
@@ -85,8 +85,17 @@ def _verdict(diagnosis: Diagnosis, style: Style) -> Iterator[str]:
     yield from rest
 
 
-def _finding(finding: Finding, style: Style) -> Iterator[str]:
-    """Where and since when, why, the numbers, what it explains, what to type next."""
+def finding_lines(finding: Finding, style: Style, *, basis: bool = True) -> Iterator[str]:
+    """Where and since when, why, the numbers, what it explains, what to type next.
+
+    Args:
+        finding: What is to be told.
+        style: How the text is dressed.
+        basis: Say what it rests on; that is worded for the steps of a run.
+
+    Yields:
+        Lines.
+    """
     word = finding.severity.value
     where = [layer_name(finding.layer, finding.call), units_of(finding.units, finding.units_total)]
     since = None if finding.since_step is None else f"since step {finding.since_step:,}"
@@ -96,20 +105,21 @@ def _finding(finding: Finding, style: Style) -> Iterator[str]:
     yield from rest
     yield from _labelled("", _message(finding))
     if finding.severity != Severity.INFO:
-        yield from _details(finding)
+        yield from _details(finding, basis=basis)
     yield from _explained(finding.explains)
     for command in dict.fromkeys((f"defib explain {finding.rule}", *finding.try_next)):
         yield from _labelled("next", shown(command, 200))
 
 
-def _details(finding: Finding) -> Iterator[str]:
+def _details(finding: Finding, *, basis: bool) -> Iterator[str]:
     """Cause, path and numbers: what a finding of warning or worse has to prove."""
     words = meaning(finding.cause)
     yield from _labelled("cause", f"{finding.cause.value}: {words}" if words else finding.cause.value)
     if len(finding.modules) > 1:
         yield from _labelled("path", " > ".join(shown(module, 24) for module in finding.modules))
     yield from _evidence(finding.evidence)
-    yield from _labelled("rests on", f"{finding.confidence.value}: {meaning(finding.confidence)}")
+    if basis:
+        yield from _labelled("rests on", f"{finding.confidence.value}: {meaning(finding.confidence)}")
 
 
 def _message(finding: Finding) -> str:

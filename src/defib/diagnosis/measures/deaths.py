@@ -131,7 +131,8 @@ def _silent_too_long(live: Liveness, criterion: Criterion) -> Mask:
     """Units whose silence is longer than their firing rate and chance explain, shape (U,)."""
     period = max(live.period, 1)
     reads = np.minimum(live.silent_steps / period, live.steps)
-    bound = np.array([rate_bound(float(n)) for n in reads * max(live.batch, 1.0)])
+    counts, places = np.unique(reads * max(live.batch, 1.0), return_inverse=True)
+    bound = np.array([rate_bound(float(n)) for n in counts])[places]
     seen = np.maximum(live.last_alive + 1, 0) / period
     chance = chance_of_silence(live.alive_steps.astype(np.float64), seen, reads)
     unlikely = (live.first_alive < 0) | (chance < criterion.chance)

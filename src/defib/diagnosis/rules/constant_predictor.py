@@ -108,6 +108,9 @@ class ConstantPredictor(Rule):
             expect=(Expected(cause=Cause.NO_RELATION, severity=Severity.WARNING),),
         ),
         Case(name="different answers that are better", build=lambda: _answering(falling_loss(), 0.5)),
+        Case(
+            name="a plateau below what a constant costs", build=lambda: _answering(flat_loss(level=2.0), 0.5)
+        ),
         Case(name="too short to tell", build=lambda: _answering(flat_loss(60), 0.5)),
     )
 

@@ -16,7 +16,8 @@ activations may be saturated. Beyond 2 / curvature every step multiplies the err
 
 - `step-larger-than-weights`: an update was as large as the weights themselves, or updates stay at a
   tenth of them.
-- `loss-runs-away`: the loss rose by orders of magnitude above its start in finite numbers.
+- `loss-runs-away`: the loss rose by orders of magnitude above its start in finite numbers, or ended
+  half as high again.
 
 ## Prognosis
 
@@ -53,6 +54,7 @@ from defib.core.run import RunView
 from defib.diagnosis.case_parts import sizes_of
 from defib.diagnosis.cases import Plan, broken_loss, falling_loss, flat_loss, run_of
 from defib.diagnosis.measures.answer import Answer, answer
+from defib.diagnosis.measures.learning import Outcome
 from defib.diagnosis.measures.pace import pace
 from defib.diagnosis.rule import Case, Consequence, Expected, Limit, Rule
 
@@ -94,6 +96,13 @@ class LrTooHigh(Rule):
             unit="1",
             meaning="largest finite loss over the first one",
             reason="noise and warm-up raise a loss severalfold at most; a stable step never does",
+        ),
+        Limit(
+            name="rise_lasting",
+            default=1.5,
+            unit="1",
+            meaning="loss over the first one, where it stays up to the end of the run",
+            reason="steps below 2 / curvature lower the loss; half as much again, to the end, is no noise",
         ),
     )
     consequences = (
@@ -158,7 +167,9 @@ class LrTooHigh(Rule):
         if not finite.any() or not state.state.stuck:
             return
         start = float(np.median(values[finite][:3]))
-        above = np.flatnonzero(finite & (values > self.limit("rise") * start))
+        stayed = state.state.outcome is Outcome.DIVERGING and np.isfinite(state.state.end)
+        rise = self.limit("rise_lasting") if stayed else self.limit("rise")
+        above = np.flatnonzero(finite & (values > rise * start))
         if start <= 0 or len(above) < 3:
             return
         step = int(run.loss.steps[above[0]])
@@ -166,7 +177,7 @@ class LrTooHigh(Rule):
             Cause.LOSS_RUNS_AWAY,
             Severity.ERROR,
             f"the loss rose from {start:.3g} to {float(values[finite].max()):.3g}, "
-            f"beyond {self.limit('rise'):.3g} times its start from step {step} on",
+            f"beyond {rise:.3g} times its start from step {step} on",
             evidence=(
                 Evidence(name="largest finite loss", value=float(values[finite].max()), unit="loss"),
                 Evidence(name="steps above that", value=len(above), unit="steps"),
@@ -190,6 +201,11 @@ class LrTooHigh(Rule):
         Case(
             name="the loss grows until it is infinite",
             build=lambda: run_of(Plan(path="fc1"), loss=_growing(), readings=False),
+            expect=(Expected(cause=Cause.LOSS_RUNS_AWAY, severity=Severity.ERROR),),
+        ),
+        Case(
+            name="the loss ends twice as high as it began",
+            build=lambda: run_of(Plan(path="fc1"), loss=np.linspace(1.0, 2.0, 200), readings=False),
             expect=(Expected(cause=Cause.LOSS_RUNS_AWAY, severity=Severity.ERROR),),
         ),
         Case(name="a large step in a network that learns", build=lambda: _stepping(falling_loss(), 5.0)),

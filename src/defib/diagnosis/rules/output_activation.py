@@ -65,7 +65,9 @@ from defib.diagnosis.measures.outputs import functions_of, last_activation, neve
 from defib.diagnosis.rule import Case, Consequence, Expected, Limit, Rule
 
 _FAR = {"target_low": 3.0, "target_high": 103.0, "target_mean": 36.0, "target_spread": 30.0}
+_ONES = {"prediction_low": 1.0, "prediction_high": 1.0, "prediction_spread": 0.0}
 _HALF = {"target_mean": 0.5, "target_spread": 0.5}
+_REACHED = {"target_low": 0.0, "target_high": 1.0, **_HALF}
 _HIDDEN = (
     "saturated-unit", "vanishing-gradient", "dead-unit", "constant-predictor", "unscaled-data",
     "initialisation", "lr-too-low", "lr-too-high", "update-lost", "exploding-gradient",
@@ -142,7 +144,8 @@ class OutputActivation(Rule):
         narrow = any(w.units == 1 for w in uses)
         layer = run.layer(run.objective.output_layer) if run.objective is not None else None
         single = layer is not None and layer.units == 1 and bool(_NORMALISERS & set(run.loss_operations))
-        if not (narrow or single) or (not narrow and not never_moves(run)):
+        # one output a row may be one of several rows that the softmax runs over (multiple choice)
+        if not (narrow or single) or not (never_moves(run) or _always_one(run)):
             return None
         where = layer.path if layer is not None else next(iter(uses)).site.path
         return self.found(
@@ -267,8 +270,12 @@ class OutputActivation(Rule):
     CASES: ClassVar[tuple[Case, ...]] = (
         Case(
             name="a softmax over a single output",
-            build=lambda: _output("softmax", flat_loss(), {"prediction_spread": 0.0}, units=1),
+            build=lambda: _output("softmax", flat_loss(), _ONES, units=1),
             expect=(Expected(cause=Cause.SOFTMAX_OVER_ONE, severity=Severity.ERROR, layer="head"),),
+        ),
+        Case(
+            name="a softmax over several choices with one output each",
+            build=lambda: _output("softmax", falling_loss(), _REACHED, units=1),
         ),
         Case(
             name="targets up to 103 behind a sigmoid",
@@ -377,6 +384,15 @@ def _scores(loss: np.ndarray[tuple[int], np.dtype[np.float64]]) -> RunView:
         loss_operations=("NllLossBackward0", "LogBackward0", "DivBackward0", "ReluBackward0"),
     )
     return shaped(replace(run, objective=objective_of(CLASSES)))
+
+
+def _always_one(run: RunView) -> bool:
+    """Whether everything that entered the loss was exactly 1, or 0 as a logarithm."""
+    if run.objective is None:
+        return False
+    low, high = (run.objective.columns[f"prediction_{end}"] for end in ("low", "high"))
+    value = 0.0 if "LogSoftmaxBackward0" in run.loss_operations else 1.0
+    return bool(len(low) and (low == value).all() and (high == value).all())
 
 
 def _interval(low: float, high: float) -> str:

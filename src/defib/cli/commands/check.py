@@ -1,0 +1,53 @@
+"""``defib check``: a model, its loss and one batch, looked at before any training."""
+
+import argparse
+import sys
+
+from defib.cli.command import Command
+from defib.core.errors import UsageError
+from defib.core.finding import Severity
+
+
+class Check(Command):
+    """Look at a model and its loss on one batch before training.
+
+    Makes one forward and one backward pass and takes no step. Prints findings,
+    signal and gradient of each layer, and the gain ledger: where the gradient is
+    lost, in the activations' derivatives or in the weights. Factories are named as
+    module:function; the current folder is looked in first. Exit code 0; with
+    --fail-on, 1 when a finding is at least that severe.
+    """
+
+    name = "check"
+    order = 15
+
+    @classmethod
+    def add_arguments(cls, parser: argparse.ArgumentParser) -> None:
+        add = parser.add_argument
+        add("model", metavar="MODEL", help="module:factory that gives the model")
+        add("--batch", metavar="BATCH", required=True, help="module:factory that gives (input, target)")
+        add("--loss", metavar="LOSS", help="module:name of the loss (cross-entropy or squared error)")
+        add("--seed", metavar="N", default="0", help="seed for the factories (0)")
+        add("--json", action="store_true", help="one JSON object instead of text")
+        add("--fail-on", choices=[s.value for s in Severity], help="exit with 1 at such a finding")
+
+    def run(self, options: argparse.Namespace) -> int:
+        if not options.seed.isdecimal():
+            raise UsageError(f"a seed is a whole number from 0 on, not {options.seed!r}")
+
+        from defib.checks import check_named
+        from defib.report.terminal import say, style_of
+
+        checkup = check_named(options.model, options.batch, options.loss, int(options.seed))
+        if options.json:
+            from defib.report.json import to_json
+
+            say(to_json(checkup), sys.stdout)
+        else:
+            from defib.report.checkup import checkup_text
+
+            say(checkup_text(checkup, style_of(sys.stdout)), sys.stdout)
+        limit = options.fail_on
+        return int(
+            limit is not None and any(f.severity.rank <= Severity(limit).rank for f in checkup.findings)
+        )

@@ -1,0 +1,272 @@
+"""Layers that an optimiser steps and that never get a gradient.
+
+## What it measures
+
+For every layer with parameters that an optimiser owns and that require a gradient: whether any
+backward reached it, and whether the norm of its gradient was exactly zero on every late reading. For
+those that got none the reason is looked for in the graph of the backward pass, in the other rules'
+measures and in the loss.
+
+## Why it hurts
+
+What gets no gradient is not trained. Weight decay may even shrink it. Below a cut nothing learns,
+however long the training; the layers above it work on features as they were drawn.
+
+## Causes
+
+- `cut`: an operation whose derivative is zero everywhere (sign, round, floor, ceil, trunc, a random
+  draw) stands between the layer and the loss; the evidence names it.
+- `unreached`: no backward reached the layer: it is not used in the forward pass, or its output is
+  detached, or turned into something without a gradient (argmax, a comparison, a number).
+- `dead-layer`: all units of a layer on the way are dead; the finding that names them explains it.
+- `zero-loss`: the loss is exactly zero, as with a margin that all samples keep: nothing is left to do.
+- `blocked`: the gradient is exactly zero for none of these reasons: an output that has saturated
+  exactly, weights of zero above, rounding.
+
+## Prognosis
+
+A cut and a missing path stay as they are. A loss of zero ends with the next sample that has one.
+
+## Example
+
+`torch.round` on the activations of `fc1`: the norm of its gradient is exactly 0 on every step, while
+`fc2` and the output learn.
+
+## False alarms
+
+Parameters that require no gradient are frozen on purpose and not mentioned. Layers without gradient
+in a network that learns are information: heads that are not used, experts that were not chosen.
+
+## References
+
+- PyTorch documentation, Autograd mechanics: gradients for non-differentiable functions.
+"""
+
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import ClassVar
+
+import numpy as np
+
+from defib.core.finding import Cause, Confidence, Evidence, Fault, Finding, Severity, Unseen
+from defib.core.run import Event, Layer, RunView
+from defib.diagnosis.cases import Plan, falling_loss, flat_loss, norms_of, run_of
+from defib.diagnosis.measures.learning import Learning, learning
+from defib.diagnosis.rule import Case, Consequence, Expected, Limit, Rule
+
+_NOTHING_ARRIVES = (Cause.CUT, Cause.UNREACHED)
+
+
+class ZeroGradient(Rule):
+    """No gradient at all."""
+
+    slug = "zero-gradient"
+    fault = Fault.VANISHING
+    title = "layers that an optimiser steps and that never get a gradient"
+    rank = 24
+    causes = (Cause.CUT, Cause.UNREACHED, Cause.DEAD_LAYER, Cause.ZERO_LOSS, Cause.BLOCKED)
+    limits = (
+        Limit(
+            name="readings",
+            default=5,
+            unit="readings",
+            meaning="fewest late readings on which the gradient was exactly zero",
+            reason="an expert or a head may get no sample on one step, hardly on five",
+        ),
+        Limit(
+            name="share",
+            default=0.25,
+            unit="1",
+            meaning="share of the trained layers that get no gradient, for that to be blamed",
+            reason="a network whose other three quarters are trained has what it takes to learn",
+        ),
+    )
+    consequences = tuple(
+        Consequence(rule=rule, when=_NOTHING_ARRIVES, harmful=True, delay=-1, why=why)
+        for rule, why in (
+            ("vanishing-gradient", "behind a cut the gradient is exactly zero"),
+            ("dead-unit", "units below a cut get no gradient, fire or not"),
+            ("constant-predictor", "layers that are not trained tell nothing apart"),
+            ("lr-too-low", "what gets no gradient does not move"),
+            ("update-lost", "a gradient of zero is below any eps"),
+        )
+    )
+
+    def check(self, run: RunView) -> Iterable[Finding]:
+        """At most one finding for each cause."""
+        if run.norms is None or len(run.norms.steps) < self.limit("readings"):
+            return
+        trained = [layer for layer in run.layers if layer.optimizer >= 0 and not layer.frozen]
+        state = learning(run)
+        named = set(run.norms.parameters)
+        outside = {unseen.what for unseen in run.unseen}
+        unreached = [x for x in trained if x.path in outside and not named & set(x.parameters)]
+        share = len(unreached) / max(len(trained), 1)
+        if unreached:
+            yield self._finding(Cause.UNREACHED, unreached, share, state)
+        zero = [layer for layer in trained if self._is_zero(run, layer)]
+        if zero:
+            yield from self._zero(run, zero, len(zero) / len(trained), state)
+
+    def _is_zero(self, run: RunView, layer: Layer) -> bool:
+        """Whether all late gradients of a layer are there and exactly zero."""
+        norms = run.norms
+        columns = [i for i, n in enumerate(norms.parameters) if n in layer.parameters] if norms else []
+        if norms is None or not columns:
+            return False
+        late = norms.gradient[len(norms.steps) // 2 :, columns]
+        seen = late[~np.isnan(late).all(axis=1)]
+        return len(seen) >= self.limit("readings") and bool((np.nan_to_num(seen, nan=0.0) == 0).all())
+
+    def _zero(self, run: RunView, zero: list[Layer], share: float, state: Learning) -> Iterable[Finding]:
+        """The findings for layers whose gradient is exactly zero."""
+        late = run.loss.values[len(run.loss) // 2 :]
+        if len(late) and float(np.median(late)) == 0:
+            yield self._finding(Cause.ZERO_LOSS, zero, share, state)
+            return
+        order = {layer.path: i for i, layer in enumerate(run.layers)}
+        cuts = [e for e in run.of_kind("cut") if e.data.get("layer") in order]
+        for cause, names, limit in (
+            (Cause.CUT, [str(e.data.get("operation", "")) for e in cuts], _place(order, cuts)),
+            (Cause.DEAD_LAYER, [], _last_dead(run, order)),
+            (Cause.BLOCKED, [], len(order)),
+        ):
+            here = [layer for layer in zero if order[layer.path] <= limit]
+            zero = [layer for layer in zero if order[layer.path] > limit]
+            if here:
+                yield self._finding(cause, here, share, state, tuple(dict.fromkeys(names)))
+
+    def _severity(self, cause: Cause, share: float, state: Learning) -> Severity:
+        """Harm: only where the run does not learn, and enough of it gets no gradient."""
+        if not state.stuck or share < self.limit("share") or cause in {Cause.ZERO_LOSS, Cause.DEAD_LAYER}:
+            return Severity.INFO
+        return Severity.ERROR if cause is Cause.CUT else Severity.WARNING
+
+    def _finding(
+        self,
+        cause: Cause,
+        layers: list[Layer],
+        share: float,
+        state: Learning,
+        operations: tuple[str, ...] = (),
+    ) -> Finding:
+        """The finding for one cause."""
+        who = ", ".join(layer.path or "the model" for layer in layers[:3]) + (" ..." if layers[3:] else "")
+        why = {
+            Cause.CUT: f"the derivative of {', '.join(map(_word, operations))} is zero everywhere",
+            Cause.UNREACHED: "no path leads to it from the loss",
+            Cause.DEAD_LAYER: "a layer that is dead as a whole passes nothing on",
+            Cause.ZERO_LOSS: "the loss is exactly zero",
+            Cause.BLOCKED: "something between it and the loss passes nothing on",
+        }[cause]
+        return self.found(
+            cause,
+            self._severity(cause, share, state),
+            f"{who}: no gradient at all, for {why}",
+            evidence=(
+                Evidence(name="layers without any gradient", value=len(layers), unit="layers"),
+                Evidence(name="their share of the trained layers", value=share),
+                *(Evidence(name="operation", value=o, unit="node") for o in operations),
+                *state.evidence,
+            ),
+            confidence=Confidence.EXACT if cause is Cause.UNREACHED else Confidence.MEASURED,
+            layer=layers[0].path,
+            since_step=0 if cause in _NOTHING_ARRIVES else None,
+        )
+
+    CASES: ClassVar[tuple[Case, ...]] = (
+        Case(
+            name="round() below the last layer, and nothing is learned",
+            build=lambda: _sized(0.0, flat_loss(), cut="RoundBackward0"),
+            expect=(Expected(cause=Cause.CUT, severity=Severity.ERROR, layer="fc1", since_step=0),),
+        ),
+        Case(
+            name="the same in a network that learns",
+            build=lambda: _sized(0.0, falling_loss(), cut="RoundBackward0"),
+            expect=(Expected(cause=Cause.CUT, severity=Severity.INFO, layer="fc1"),),
+        ),
+        Case(
+            name="an operation of that kind beside the way",
+            build=lambda: _sized(0.1, flat_loss(), cut="SignBackward0"),
+        ),
+        Case(
+            name="a detached layer, and nothing is learned",
+            build=lambda: _detached(flat_loss()),
+            expect=(Expected(cause=Cause.UNREACHED, severity=Severity.WARNING, layer="fc1"),),
+        ),
+        Case(
+            name="a layer that is not used in a network that learns",
+            build=lambda: _detached(falling_loss()),
+            expect=(Expected(cause=Cause.UNREACHED, severity=Severity.INFO, layer="fc1"),),
+        ),
+        Case(
+            name="a frozen layer",
+            build=lambda: run_of(
+                Plan(path="fc1", frozen=True), norms=norms_of({"head.weight": np.full(20, 0.1)})
+            ),
+        ),
+        Case(
+            name="every unit of the layer above is dead",
+            build=lambda: _sized(0.0, flat_loss(), dies=dict.fromkeys(range(8), 0)),
+            expect=(Expected(cause=Cause.DEAD_LAYER, severity=Severity.INFO, layer="fc1"),),
+        ),
+        Case(
+            name="a margin that all samples keep",
+            build=lambda: _sized(0.0, np.maximum(falling_loss(end=-1.0), 0.0)),
+            expect=(Expected(cause=Cause.ZERO_LOSS, severity=Severity.INFO),),
+        ),
+        Case(
+            name="zero for another reason",
+            build=lambda: _sized(0.0, flat_loss()),
+            expect=(Expected(cause=Cause.BLOCKED, severity=Severity.WARNING, layer="fc1"),),
+        ),
+        Case(name="gradients everywhere", build=lambda: _sized(0.1, flat_loss())),
+    )
+
+
+def _sized(
+    gradient: float, loss: np.ndarray[tuple[int], np.dtype[np.float64]], cut: str = "", **plan: dict[int, int]
+) -> RunView:
+    """Two layers and an output; the size of the first's gradient is given."""
+    sizes = {"fc1.weight": gradient, "fc1.bias": gradient, "fc2.weight": 0.1, "head.weight": 0.1}
+    return run_of(
+        Plan(path="fc1"),
+        Plan(path="fc2", dies=plan.get("dies", {})),
+        loss=loss,
+        norms=norms_of({name: np.full(20, size) for name, size in sizes.items()}),
+        events=[Event(step=0, kind="cut", data={"operation": cut, "layer": "fc1"})] if cut else [],
+    )
+
+
+def _detached(loss: np.ndarray[tuple[int], np.dtype[np.float64]]) -> RunView:
+    """A layer that no backward reaches, another, and an output."""
+    run = run_of(
+        Plan(path="fc2"),
+        loss=loss,
+        norms=norms_of({"fc2.weight": np.full(20, 0.1), "head.weight": np.full(20, 0.1)}),
+    )
+    lost = Layer(path="fc1", kind="Linear", units=8, parameters=("fc1.weight", "fc1.bias"), optimizer=0)
+    return replace(
+        run, layers=(lost, *run.layers), unseen=(Unseen(what="fc1", why="no backward was seen to reach it"),)
+    )
+
+
+def _place(order: dict[str, int], cuts: list[Event]) -> int:
+    """Place of the last layer below a cut; -1 if there is no cut."""
+    return max((order[e.data["layer"]] for e in cuts), default=-1)
+
+
+def _last_dead(run: RunView, order: dict[str, int]) -> int:
+    """Place of the last layer none of whose units got gradient in the second half; -1 if there is none."""
+    switches = {w.site.path for w in run.wirings}
+    dead = [
+        path
+        for path, live in run.liveness.items()
+        if path in switches and live.steps and (2 * live.silent_steps > live.last_step).all()
+    ]
+    return max((order.get(path, -1) for path in dead), default=-1)
+
+
+def _word(operation: str) -> str:
+    """The function's name: "RoundBackward0" is round()."""
+    return operation.rstrip("0123456789").removesuffix("Backward").lower() + "()"

@@ -1,0 +1,138 @@
+"""A check before training as one block of text, at most 80 columns wide."""
+
+import math
+from collections.abc import Iterator, Sequence
+
+from defib.core.checkup import Checkup, Decades, GainLedger, LayerCheck
+from defib.core.finding import Severity, Verdict
+from defib.report.terminal import Style
+from defib.report.text import finding_lines
+from defib.report.wording import columns, count, escaped, layer_name, number, shown
+
+_MOST_ROWS = 30
+_MOST_UNSEEN = 8
+_NAME = 22
+_PARTS = ("derivative", "weights", "norms", "skips", "other", "unattributed")
+_COLOURS = {Verdict.HEALTHY: "1;32", Verdict.SICK: "1;31", Verdict.NOT_OBSERVED: "1;33"}
+
+
+def checkup_text(checkup: Checkup, style: Style | None = None) -> str:
+    """The whole block, without a newline at its end."""
+    style = style or Style()
+    lines = [_verdict(checkup, style)]
+    for finding in checkup.findings:
+        lines += ["", *finding_lines(finding, style, basis=False)]
+    if checkup.layers:
+        lines += ["", *_layers(checkup.layers)]
+    if checkup.ledger is not None:
+        lines += ["", *_ledger(checkup.ledger)]
+    lines += ["", *_facts(checkup)]
+    return "\n".join(lines)
+
+
+def _verdict(checkup: Checkup, style: Style) -> str:
+    found = [f for f in checkup.findings if f.severity is not Severity.INFO]
+    word = checkup.verdict.value
+    if found:
+        sentence = f"{count(len(found), 'cause')} of trouble before any training ({found[0].rule})"
+    else:
+        sentence = "nothing found before training that would keep it from learning"
+    return f"defib: {style.paint(word, _COLOURS[checkup.verdict])}: {sentence}."
+
+
+def _layers(layers: Sequence[LayerCheck]) -> Iterator[str]:
+    """One line a layer."""
+    heads = ("signal", "grad", "gain", "needed", "off", "expect", "6 xi_c")
+    yield _row("layer", heads)
+    for layer in layers[:_MOST_ROWS]:
+        off = f"{layer.off}/{layer.units}" if layer.units else ""
+        expected = "" if math.isnan(layer.expected_off) else f"{100 * layer.expected_off:.1f} %"
+        cells = (
+            _size(layer.signal), _size(layer.gradient), _plain(layer.gain), _plain(layer.needed), off,
+            expected,
+            "" if math.isnan(layer.depth) else f"{layer.depth:.1f}",
+        )  # fmt: skip
+        yield _row(layer_name(layer.path, width=_NAME), cells)
+    yield from _more(len(layers))
+
+
+def _ledger(ledger: GainLedger) -> Iterator[str]:
+    """The gain ledger; columns that are zero throughout are left out."""
+    parts = [p for p in _PARTS if any(getattr(s.gain, p) for s in ledger.stretches)]
+    start, end = layer_name(ledger.start_layer), layer_name(ledger.end_layer)
+    yield f"gain ledger: decades of gradient from {start} down to {end}"
+    yield _row("down to", [*(p[:9] for p in parts), "sum"], wide=11)
+    for stretch in ledger.stretches[:_MOST_ROWS]:
+        name = layer_name(stretch.layer, width=_NAME)
+        yield _row(name, [*_cells(stretch.gain, parts), _decades(stretch.gain.total)], wide=11)
+        if stretch.block is not None:
+            block = stretch.block
+            text = f"skip {block.skip:.3g} + cross {block.cross:.3g} + branch {block.branch:.3g}"
+            if block.inside is not None:
+                own = ", ".join(
+                    f"{p} {_decades(getattr(block.inside, p))}" for p in _PARTS if getattr(block.inside, p)
+                )
+                text += f"; in the branch: {own}" if own else ""
+            yield from _wrap(text, "    ")
+        if stretch.unknown:
+            yield from _wrap(f"not attributed: {stretch.unknown}", "    ")
+    yield from _more(len(ledger.stretches))
+    gain = ledger.gain
+    yield _row("in all", [*_cells(gain, parts), _decades(gain.total)], wide=11)
+    if len(ledger.stretches) > 1:
+        yield _row("per layer", [*_cells(ledger.per_layer, parts), ""], wide=11)
+
+
+def _facts(checkup: Checkup) -> Iterator[str]:
+    """What was looked at, and what was not."""
+    facts = checkup.facts
+    parts = [str(facts.get("model", ""))]
+    if "parameters" in facts:
+        parts += [count(facts["parameters"], "parameter"), count(facts["samples"], "sample")]
+        parts += [f"{facts['mode']} mode", f"loss {number(checkup.loss)}"]
+    yield f"checked   {', '.join(escaped(p) for p in parts)}"
+    if not math.isnan(checkup.depth):
+        plain = "without limit" if math.isinf(checkup.depth) else f"{checkup.depth:.1f} layers"
+        yield f"depth     a signal like this reaches {plain} (6 xi_c, mean-field theory)"
+    if checkup.dead_probability > 1e-3:
+        yield f"widths    {100 * checkup.dead_probability:.2g} % chance that a layer is off for a given input"
+    for each in checkup.unseen[:_MOST_UNSEEN]:
+        yield from _wrap(f"not seen  {layer_name(each.what)}: {shown(each.why, 200)}", "          ")
+    if len(checkup.unseen) > _MOST_UNSEEN:
+        yield f"          and {len(checkup.unseen) - _MOST_UNSEEN} more: see --json"
+
+
+def _more(rows: int) -> Iterator[str]:
+    if rows > _MOST_ROWS:
+        yield f"and {rows - _MOST_ROWS} more: see --json"
+
+
+def _row(name: str, cells: Sequence[str], wide: int = 8) -> str:
+    """A name of fixed width and right-aligned cells."""
+    width = min(wide, (80 - _NAME) // max(len(cells), 1))
+    padding = " " * max(_NAME - columns(name), 0)
+    return (name + padding + "".join(f"{c:>{width}}" for c in cells)).rstrip()
+
+
+def _cells(gain: Decades, parts: Sequence[str]) -> list[str]:
+    return [_decades(getattr(gain, p)) for p in parts]
+
+
+def _decades(value: float) -> str:
+    return f"{value:+.3f}" if value else "0"
+
+
+def _size(value: float) -> str:
+    return "" if math.isnan(value) else f"{value:.1e}" if value and value < 0.01 else f"{value:.3g}"
+
+
+def _plain(value: float) -> str:
+    return "" if math.isnan(value) else f"{value:.3f}"
+
+
+def _wrap(text: str, indent: str) -> Iterator[str]:
+    """Lines of at most 80 columns, the first indented only if it is no labelled line."""
+    import textwrap
+
+    first = "" if text.startswith("not seen") else indent
+    yield from textwrap.wrap(escaped(text), 80, initial_indent=first, subsequent_indent=indent)
