@@ -151,7 +151,7 @@ other work).
 
 | what | measured | aim |
 |---|---|---|
-| units (liveness, and {one["readings"]:,} readings: four signals, two windows) | {one["units"]:,} | 1,000,000 |
+| units, with {one["readings"]:,} readings (two of each signal) | {one["units"]:,} | 1,000,000 |
 | steps (loss, lr; norms on every 100th) | {one["steps"]:,} | 100,000 |
 | size of the record | {size:.0f} MiB | |
 | seconds to read and judge it, median of 3 (least, most) | {median:.2f} ({least:.2f}, {most:.2f}) | < 10 |

@@ -9,7 +9,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import defib
+from defib.core.activation_index import activations
 from defib.core.finding import Cause, Finding, Severity
+from defib.core.run import Wiring
+from defib.core.site import Site
+from defib.diagnosis.rules.linear_unit import _straight
 
 
 @pytest.fixture(autouse=True)
@@ -22,10 +26,10 @@ def one_thread_and_one_seed() -> Iterator[None]:
 
 
 def found(
-    model: nn.Module, folder: Path, rule: str, shape: tuple[int, ...] = (8,), blank: int = 0
+    model: nn.Module, folder: Path, rule: str, shape: tuple[int, ...] = (8,), blank: int = 0, lr: float = 0.1
 ) -> list[Finding]:
     """What one rule says of a training that learns; no rule may give an alarm."""
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    optimizer = torch.optim.SGD(model.parameters(), lr=lr)
     with defib.watch(model, optimizer, output=folder / "r.rec", every=2) as run:
         for _ in range(150):
             x = torch.randn(64, *shape)
@@ -56,7 +60,7 @@ def test_leaky_units_pushed_under_water_are_linear(tmp_path: Path) -> None:
 
 
 def test_units_lifted_out_of_the_water_are_linear(tmp_path: Path) -> None:
-    (finding,) = found(shift(mlp(), slice(4), 8.0), tmp_path, "linear-unit")
+    (finding,) = found(shift(mlp(), slice(4), 8.0), tmp_path, "linear-unit", lr=0.01)
     assert (finding.cause, finding.units) == (Cause.ALWAYS_ON, (0, 1, 2, 3))
 
 
@@ -131,3 +135,15 @@ def test_in_evaluation_mode_the_bias_counts(tmp_path: Path) -> None:
     model = Normed(bias=True)
     model.bn.eval()
     assert found(model, tmp_path, "null-parameter", (1, 8)) == []
+
+
+def test_every_known_activation_can_be_asked_for_its_straight_sides() -> None:
+    """Some of them overflow far from zero: no warning may come of it."""
+    straight = {
+        a.name: _straight(Wiring(site=Site(path="fc"), activation=a.name, operation="", units=1, order=0))
+        for a in activations()
+    }
+    both = {name for name, sides in straight.items() if sides == (True, True)}
+    assert {"leaky_relu", "prelu", "rrelu"} <= both
+    assert straight["relu"] == straight["elu"] == straight["selu"] == (True, False)
+    assert straight["hardtanh"] == straight["tanh"] == straight["gelu"] == straight["exp"] == (False, False)

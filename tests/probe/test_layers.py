@@ -35,7 +35,7 @@ def test_signal_and_gradient_are_those_that_autograd_gives_by_itself() -> None:
     assert found.weight_gradient == pytest.approx(
         math.hypot(float(grad[1].norm()), float(grad[2].norm())), rel=1e-9
     )
-    assert found.gain == pytest.approx(float(model[0].weight.norm()) / math.sqrt(32), rel=1e-9)
+    assert found.gain == pytest.approx(float(model[0].weight.detach().norm()) / math.sqrt(32), rel=1e-9)
     assert found.off == int((z <= 0).all(0).sum())
 
 

@@ -127,3 +127,18 @@ def test_the_fingerprint_tells_when_something_changes() -> None:
         model(batch()[0])
         assert fingerprint(model) != middle
     assert fingerprint(model) == middle
+
+
+def test_gradients_that_the_users_own_loss_makes_or_clears_are_put_back() -> None:
+    model, data = noisy(), batch()
+    for parameter in list(model.parameters())[:2]:
+        parameter.grad = torch.ones_like(parameter)
+
+    def loss(output: Tensor, target: Tensor) -> Tensor:
+        model.zero_grad(set_to_none=True)
+        output.sum().backward(retain_graph=True)
+        return nn.functional.cross_entropy(output, target)
+
+    before = fingerprint(model)
+    defib.check(model, data, loss)
+    assert fingerprint(model) == before

@@ -118,7 +118,7 @@ class Graph:
         return None
 
     def uses(self, nodes: Iterable[Node]) -> int:
-        """How often the whole pass uses that weight, of those at these nodes, which it uses most; at least 1."""
+        """How often the whole pass uses the most used weight at these nodes; at least 1."""
         counts = (self._uses.get(id(o.tensor), 1) for node in nodes for o in self.owned[node])
         return max(counts, default=1)
 

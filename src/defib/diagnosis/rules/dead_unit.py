@@ -136,6 +136,7 @@ class DeadUnit(Rule):
             Consequence(rule=rule, harmful=True, delay=-1, why=why)
             for rule, why in (
                 ("constant-predictor", "what does not get through the layers cannot tell samples apart"),
+                ("zero-gradient", "a layer that is dead as a whole passes nothing to those below it"),
                 ("lr-too-low", "weights that get next to no gradient move next to nowhere"),
                 ("update-lost", "gradients this small fall below the optimiser's eps"),
             )

@@ -159,6 +159,7 @@ def _straight(wiring: Wiring) -> tuple[bool, bool]:
     activation = activation_named(wiring.activation)
     if activation is None:
         return False, False
-    slopes = [activation.derivative(side * _FAR, wiring.options) for side in (1.0, -1.0)]
+    with np.errstate(over="ignore", invalid="ignore"):
+        slopes = [activation.derivative(side * _FAR, wiring.options) for side in (1.0, -1.0)]
     on, off = (bool((s == s[0]).all() and s[0] != 0) for s in slopes)
     return on, off

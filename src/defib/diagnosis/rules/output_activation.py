@@ -47,18 +47,17 @@ activation that is scaled before the loss is not judged.
 - Zhang et al.: AUTOTRAINER (2021), improper activation and loss.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import replace
 from itertools import pairwise
-from types import MappingProxyType
 from typing import ClassVar
 
 import numpy as np
 
-from defib.core.activation_index import activation_named
 from defib.core.finding import Cause, Confidence, Evidence, Fault, Finding, Severity
 from defib.core.run import RunView, Wiring
-from defib.diagnosis.case_parts import CLASSES, REGRESSION, objective_of, shaped
+from defib.diagnosis.case_outputs import absolute_error, classifier, regression_through, relu_scores
+from defib.diagnosis.case_parts import REGRESSION, objective_of
 from defib.diagnosis.cases import Plan, falling_loss, flat_loss, run_of
 from defib.diagnosis.measures.answer import Answer, answer
 from defib.diagnosis.measures.outputs import functions_of, last_activation, never_moves, power_of, range_of
@@ -270,43 +269,47 @@ class OutputActivation(Rule):
     CASES: ClassVar[tuple[Case, ...]] = (
         Case(
             name="a softmax over a single output",
-            build=lambda: _output("softmax", flat_loss(), _ONES, units=1),
+            build=lambda: regression_through("softmax", flat_loss(), _ONES, units=1),
             expect=(Expected(cause=Cause.SOFTMAX_OVER_ONE, severity=Severity.ERROR, layer="head"),),
         ),
         Case(
             name="a softmax over several choices with one output each",
-            build=lambda: _output("softmax", falling_loss(), _REACHED, units=1),
+            build=lambda: regression_through("softmax", falling_loss(), _REACHED, units=1),
         ),
         Case(
             name="targets up to 103 behind a sigmoid",
-            build=lambda: _output("sigmoid", flat_loss(), _FAR),
+            build=lambda: regression_through("sigmoid", flat_loss(), _FAR),
             expect=(Expected(cause=Cause.TARGETS_OUT_OF_RANGE, severity=Severity.ERROR, layer="head"),),
         ),
         Case(
             name="a few targets beyond a tanh in a network that learns",
-            build=lambda: _output("tanh", falling_loss(), {"target_low": -2.5, "target_high": 2.5}),
+            build=lambda: regression_through(
+                "tanh", falling_loss(), {"target_low": -2.5, "target_high": 2.5}
+            ),
             expect=(Expected(cause=Cause.TARGETS_OUT_OF_RANGE, severity=Severity.INFO),),
         ),
         Case(
             name="targets about 0 behind a sigmoid in a network that learns what it can",
-            build=lambda: _output("sigmoid", falling_loss()),
+            build=lambda: regression_through("sigmoid", falling_loss()),
             expect=(Expected(cause=Cause.TARGETS_OUT_OF_RANGE, severity=Severity.WARNING),),
         ),
         Case(
             name="an absolute error of 50 behind a sigmoid",
-            build=lambda: _absolute(50.0),
+            build=lambda: absolute_error(50.0),
             expect=(Expected(cause=Cause.TARGETS_OUT_OF_RANGE, severity=Severity.ERROR, layer="head"),),
         ),
-        Case(name="an absolute error of 0.4 behind a sigmoid", build=lambda: _absolute(0.4)),
+        Case(name="an absolute error of 0.4 behind a sigmoid", build=lambda: absolute_error(0.4)),
         Case(
             name="targets from 0 to 1 behind a sigmoid",
-            build=lambda: _output(
+            build=lambda: regression_through(
                 "sigmoid", falling_loss(), {"target_low": 0.0, "target_high": 1.0, **_HALF}
             ),
         ),
         Case(
             name="targets that are never negative behind a ReLU",
-            build=lambda: _output("relu", falling_loss(), {"target_low": 0.0, "target_high": 90.0, **_HALF}),
+            build=lambda: regression_through(
+                "relu", falling_loss(), {"target_low": 0.0, "target_high": 90.0, **_HALF}
+            ),
         ),
         Case(
             name="a linear output",
@@ -317,73 +320,22 @@ class OutputActivation(Rule):
         ),
         Case(
             name="softmax, then a cross-entropy with its own",
-            build=lambda: _classifier("LogSoftmaxBackward0", "SoftmaxBackward0", loss=falling_loss()),
+            build=lambda: classifier("LogSoftmaxBackward0", "SoftmaxBackward0", loss=falling_loss()),
             expect=(Expected(cause=Cause.DOUBLE_ACTIVATION, severity=Severity.WARNING),),
         ),
         Case(
             name="ReLU scores that are divided by their sum",
-            build=lambda: _scores(flat_loss()),
+            build=lambda: relu_scores(flat_loss()),
             expect=(Expected(cause=Cause.ONE_SIDED_OUTPUT, severity=Severity.ERROR, layer="head"),),
         ),
-        Case(name="ReLU scores that learn", build=lambda: _scores(falling_loss())),
+        Case(name="ReLU scores that learn", build=lambda: relu_scores(falling_loss())),
         Case(
             name="raw scores for a negative log-likelihood",
-            build=lambda: _classifier(loss=flat_loss(), prediction_high=3.0),
+            build=lambda: classifier(loss=flat_loss(), prediction_high=3.0),
             expect=(Expected(cause=Cause.NOT_LOG_PROBABILITIES, severity=Severity.ERROR),),
         ),
-        Case(name="a cross-entropy on logits", build=lambda: _classifier("LogSoftmaxBackward0")),
+        Case(name="a cross-entropy on logits", build=lambda: classifier("LogSoftmaxBackward0")),
     )
-
-
-def _output(
-    activation: str,
-    loss: np.ndarray[tuple[int], np.dtype[np.float64]],
-    columns: Mapping[str, float] = MappingProxyType({}),
-    units: int = 8,
-) -> RunView:
-    """A regression through that activation."""
-    known = activation_named(activation)
-    operation = known.operations[0] if known is not None else ""
-    run = run_of(
-        Plan(path="fc1"),
-        Plan(path="head", activation=activation, units=units),
-        output="other",
-        loss=loss,
-        loss_operations=("MseLossBackward0", operation),
-    )
-    return shaped(replace(run, objective=objective_of({**REGRESSION, **columns}, "MseLossBackward0")))
-
-
-def _absolute(error: float) -> RunView:
-    """A regression by absolute error through a sigmoid; torch has no function for that loss."""
-    run = run_of(
-        Plan(path="fc1"),
-        Plan(path="head", activation="sigmoid"),
-        output="other",
-        loss=falling_loss(start=2 * error, end=error),
-        loss_operations=("MeanBackward0", "AbsBackward0", "SubBackward0", "SigmoidBackward0"),
-    )
-    return shaped(replace(run, objective=objective_of({}, "")))
-
-
-def _classifier(
-    *operations: str, loss: np.ndarray[tuple[int], np.dtype[np.float64]] | None = None, **columns: float
-) -> RunView:
-    """A classification with those operations below the loss."""
-    run = run_of(Plan(path="fc1"), loss=loss, loss_operations=("NllLossBackward0", *operations))
-    return replace(run, objective=objective_of({**CLASSES, **columns}))
-
-
-def _scores(loss: np.ndarray[tuple[int], np.dtype[np.float64]]) -> RunView:
-    """A classification whose scores go through a ReLU."""
-    run = run_of(
-        Plan(path="fc1"),
-        Plan(path="head"),
-        output="other",
-        loss=loss,
-        loss_operations=("NllLossBackward0", "LogBackward0", "DivBackward0", "ReluBackward0"),
-    )
-    return shaped(replace(run, objective=objective_of(CLASSES)))
 
 
 def _always_one(run: RunView) -> bool:

@@ -1,0 +1,63 @@
+"""Made-up runs that differ in what stands between the last layer and the loss; see ``cases``."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from types import MappingProxyType
+
+import numpy as np
+
+from defib.core.activation_index import activation_named
+from defib.core.run import RunView
+from defib.diagnosis.case_parts import CLASSES, REGRESSION, objective_of, shaped
+from defib.diagnosis.cases import Plan, falling_loss, run_of
+
+
+def regression_through(
+    activation: str,
+    loss: np.ndarray[tuple[int], np.dtype[np.float64]],
+    columns: Mapping[str, float] = MappingProxyType({}),
+    units: int = 8,
+) -> RunView:
+    """A regression through that activation."""
+    known = activation_named(activation)
+    operation = known.operations[0] if known is not None else ""
+    run = run_of(
+        Plan(path="fc1"),
+        Plan(path="head", activation=activation, units=units),
+        output="other",
+        loss=loss,
+        loss_operations=("MseLossBackward0", operation),
+    )
+    return shaped(replace(run, objective=objective_of({**REGRESSION, **columns}, "MseLossBackward0")))
+
+
+def absolute_error(error: float) -> RunView:
+    """A regression by absolute error through a sigmoid; torch has no function for that loss."""
+    run = run_of(
+        Plan(path="fc1"),
+        Plan(path="head", activation="sigmoid"),
+        output="other",
+        loss=falling_loss(start=2 * error, end=error),
+        loss_operations=("MeanBackward0", "AbsBackward0", "SubBackward0", "SigmoidBackward0"),
+    )
+    return shaped(replace(run, objective=objective_of({}, "")))
+
+
+def classifier(
+    *operations: str, loss: np.ndarray[tuple[int], np.dtype[np.float64]] | None = None, **columns: float
+) -> RunView:
+    """A classification with those operations below the loss."""
+    run = run_of(Plan(path="fc1"), loss=loss, loss_operations=("NllLossBackward0", *operations))
+    return replace(run, objective=objective_of({**CLASSES, **columns}))
+
+
+def relu_scores(loss: np.ndarray[tuple[int], np.dtype[np.float64]]) -> RunView:
+    """A classification whose scores go through a ReLU."""
+    run = run_of(
+        Plan(path="fc1"),
+        Plan(path="head"),
+        output="other",
+        loss=loss,
+        loss_operations=("NllLossBackward0", "LogBackward0", "DivBackward0", "ReluBackward0"),
+    )
+    return shaped(replace(run, objective=objective_of(CLASSES)))
