@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from defib.core.finding import Cause, Finding, Severity
-from defib.core.run import Event, RunView
+from defib.core.run import Event, RunView, Series
 from defib.diagnosis.case_parts import CLASSES, REGRESSION, objective_of, shaped, sizes_of, stepped
-from defib.diagnosis.cases import Plan, broken_loss, flat_loss, run_of
+from defib.diagnosis.cases import Plan, broken_loss, falling_loss, flat_loss, run_of
 from defib.diagnosis.engine import diagnose
 
 ALL = dict.fromkeys(range(8), 0)
@@ -117,3 +117,16 @@ def test_nan_weights_are_not_laid_on_an_eps_that_is_no_zero_or_is_not_there(kind
     run = replace(run_of(Plan(path="fc1"), loss=broken_loss(at=1), norms=sizes_of(sizes)), events=(event,))
     (root,) = alarms(stepped(run, kind, eps=eps))
     assert root.rule == "non-finite"
+
+
+def test_a_slip_of_the_rate_that_kills_a_layer_is_told_by_the_dead_units():
+    """One event, one finding, whether or not the large step itself was sampled."""
+    loss = np.concatenate([falling_loss(100), flat_loss(100)])
+    sizes = {"fc1.weight": (1.0, 5.0), "head.weight": (1.0, 5.0)}
+    dead = run_of(Plan(path="fc1", dies=dict.fromkeys(range(8), 100)), loss=loss)
+    rate = Series(steps=np.arange(200), values=np.where(np.arange(200) < 100, 0.1, 3.0))
+    slipped = replace(dead, optimizers=(replace(dead.optimizers[0], lr=rate),))
+    for run in (slipped, replace(slipped, norms=sizes_of(sizes))):
+        assert diagnose(run).findings[0].rule == "dead-unit"
+    steady = replace(dead, norms=sizes_of(sizes))
+    assert diagnose(steady).findings[0].rule == "lr-too-high"

@@ -6,19 +6,27 @@ An entry is a file. Adding one means adding that file; nothing else changes.
 import importlib
 import inspect
 import pkgutil
+from collections.abc import Callable
 from importlib.metadata import entry_points
 from typing import TypeVar
 
 T = TypeVar("T")
 
 
-def entries(base: type[T], package: str, group: str | None = None) -> tuple[type[T], ...]:
+def entries(
+    base: type[T],
+    package: str,
+    group: str | None = None,
+    on_broken: Callable[[str, Exception], None] | None = None,
+) -> tuple[type[T], ...]:
     """Concrete subclasses of ``base`` defined in the modules of ``package``.
 
     Args:
         base: The class that authors subclass.
         package: Import name of our folder of entries.
         group: Entry-point group in which other distributions offer theirs.
+        on_broken: Told of another distribution's entry that cannot be loaded, which is left
+            out; None to let its error through.
 
     Returns:
         The classes, sorted by module name, ours first.
@@ -27,8 +35,16 @@ def entries(base: type[T], package: str, group: str | None = None) -> tuple[type
     modules = sorted(info.name for info in pkgutil.iter_modules(folder.__path__))
     found = [cls for name in modules for cls in _defined_in(f"{package}.{name}", base)]
     if group is not None:
-        offered = sorted(entry_points(group=group), key=lambda point: point.name)
-        found += [cls for cls in (point.load() for point in offered) if issubclass(cls, base)]
+        for point in sorted(entry_points(group=group), key=lambda point: point.name):
+            try:
+                cls = point.load()
+            except Exception as error:  # noqa: BLE001 - other people's code
+                if on_broken is None:
+                    raise
+                on_broken(point.name, error)
+                continue
+            if inspect.isclass(cls) and issubclass(cls, base):
+                found.append(cls)
     return tuple(found)
 
 

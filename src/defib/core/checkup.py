@@ -133,7 +133,8 @@ class LayerCheck:
     Attributes:
         path: Module path.
         kind: Class name.
-        signal: RMS over the entries of its output; NaN if it was not called.
+        calls: How often the forward pass called it.
+        signal: RMS over the entries of its output; NaN if it was not called, or holds such numbers.
         gradient: RMS over the entries of dL/d(output), summed over calls; NaN if none was seen.
         weight_gradient: Euclidean norm of its parameters' gradient; NaN if none reaches them.
         activation: Name of the activation behind it; "" if there is none.
@@ -150,6 +151,7 @@ class LayerCheck:
 
     path: str
     kind: str
+    calls: int = 0
     signal: float = math.nan
     gradient: float = math.nan
     weight_gradient: float = math.nan

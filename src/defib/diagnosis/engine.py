@@ -26,7 +26,14 @@ def diagnose(run: RunView, settings: Settings | None = None) -> Diagnosis:
     Returns:
         Verdict, coverage and the findings, the most fundamental first.
     """
-    return judge(run, entries(Rule, PACKAGE, GROUP), settings)  # type: ignore[type-abstract]
+    broken: list[NotRun] = []
+
+    def on_broken(name: str, error: Exception) -> None:
+        broken.append(NotRun(rule=name, why=f"cannot be loaded: {type(error).__name__}: {error}"))
+
+    rules = entries(Rule, PACKAGE, GROUP, on_broken)  # type: ignore[type-abstract]
+    found = judge(run, rules, settings)
+    return replace(found, not_run=(*found.not_run, *broken)) if broken else found
 
 
 def judge(run: RunView, rules: Sequence[type[Rule]], settings: Settings | None = None) -> Diagnosis:

@@ -53,6 +53,7 @@ def check_up(model: nn.Module, batch: object, loss: Loss | None = None) -> Check
     Raises:
         UsageError: If the model or the loss raises, or the loss is not one number.
     """
+    model = getattr(model, "_orig_mod", model)  # torch.compile: the inside of what it makes is not visible
     if any(isinstance(p, nn.parameter.UninitializedParameter) for p in model.parameters()):
         model = copy.deepcopy(model)  # a lazy module cannot be made lazy again
     if not any(p.requires_grad for p in model.parameters()):
@@ -68,8 +69,10 @@ def check_up(model: nn.Module, batch: object, loss: Loss | None = None) -> Check
             if not findings:
                 raise passed
             return _stopped(model, findings, str(passed))
-        findings += _findings(model, passed, calls, alignments)
-    return _report(model, passed, findings, alignments, _samples(arguments, options))
+        samples = _samples(arguments, options)
+        findings += _findings(model, passed, calls, alignments, samples)
+        findings += judge.finite_findings(passed.loss, passed.gradients, _tensors(arguments, options))
+    return _report(model, passed, findings, alignments, samples)
 
 
 def divided(batch: object) -> tuple[tuple[Any, ...], dict[str, Any], Any]:
@@ -162,7 +165,8 @@ def _backward(model: nn.Module, value: Tensor, watch: LayerWatch) -> _Passed | U
         return _told("the backward pass", error)
     finally:
         gains.forget()
-    gradients = dict(zip(parameters, found, strict=True))
+    dense = (g if g is None or g.layout is torch.strided else g.to_dense() for g in found)
+    gradients = dict(zip(parameters, dense, strict=True))
     seen = watch.layers()
     layers = {
         path: replace(x, gradient=seen[path].gradient, weight_gradient=_size(path, gradients))
@@ -194,17 +198,23 @@ def _alignments(customs: list[Custom]) -> list[Alignment]:
     return [alignment(custom) for custom in list(customs)]
 
 
-def _findings(model: nn.Module, passed: _Passed, calls: Calls, alignments: list[Alignment]) -> list[Finding]:
-    silent = {x.path for x in passed.layers.values() if math.isnan(x.signal)}
+def _findings(
+    model: nn.Module, passed: _Passed, calls: Calls, alignments: list[Alignment], samples: int
+) -> list[Finding]:
+    silent = {x.path for x in passed.layers.values() if _is_silent(x)}
     outputs = {passed.ledger.start_layer} if passed.ledger is not None else set()
     return [
-        *judge.finite_findings(passed.loss, passed.gradients),
         *judge.path_findings(model, passed.gradients, calls, passed.flat_nodes, silent),
         *judge.backward_findings(alignments),
         *judge.weight_findings(model, passed.gradients, outputs),
-        *judge.dead_findings(passed.layers.values()),
+        *judge.dead_findings(passed.layers.values(), samples),
         *judge.ledger_findings(passed.ledger, passed.layers.values()),
     ]
+
+
+def _is_silent(layer: LayerCheck) -> bool:
+    """Neither called nor used by somebody else's call (attention takes its last weights itself)."""
+    return not layer.calls and math.isnan(layer.weight_gradient)
 
 
 def _stopped(model: nn.Module, findings: list[Finding], why: str) -> Checkup:
@@ -227,7 +237,7 @@ def _report(
 ) -> Checkup:
     layers = tuple(passed.layers.values())
     unseen = [Unseen(what=a.name, why=a.untested) for a in alignments if a.untested]
-    unseen += [Unseen(what=x.path, why="not called") for x in layers if math.isnan(x.signal)]
+    unseen += [Unseen(what=x.path, why="not called") for x in layers if _is_silent(x)]
     if passed.ledger is not None:
         unseen += [
             Unseen(what=s.layer, why=f"gain not attributed: {s.unknown}")
@@ -254,8 +264,13 @@ def _report(
 
 
 def _samples(arguments: tuple[Any, ...], options: dict[str, Any]) -> int:
-    tensors = [t for t in (*arguments, *options.values()) if isinstance(t, Tensor) and t.ndim]
+    tensors = [t for t in _tensors(arguments, options) if t.ndim]
     return int(tensors[0].shape[0]) if tensors else 0
+
+
+def _tensors(arguments: tuple[Any, ...], options: dict[str, Any]) -> list[Tensor]:
+    """The tensors among a model's arguments."""
+    return [t for t in (*arguments, *options.values()) if isinstance(t, Tensor)]
 
 
 def _depth(layers: tuple[LayerCheck, ...], ledger: GainLedger | None) -> float:

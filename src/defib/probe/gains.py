@@ -255,15 +255,21 @@ def _adder(
             for index, slot in indices:
                 grad = inputs[index]
                 if grad is not None:
-                    value = grad.detach().double()
+                    value = real(grad)
                     sums[slot] = sums[slot] + value if slot in sums else value.clone()
 
     return add
 
 
+def real(tensor: Tensor) -> Tensor:
+    """Its numbers in float64; a complex number counts as two."""
+    tensor = tensor.detach()
+    return (torch.view_as_real(tensor.resolve_conj()) if tensor.is_complex() else tensor).double()
+
+
 def norm(*grads: Tensor | None) -> float:
     """Euclidean norm over all entries of all tensors, in float64; 0 for none."""
-    squares = [float(g.detach().double().square().sum()) for g in grads if g is not None]
+    squares = [float(real(g).square().sum()) for g in grads if g is not None]
     return math.sqrt(math.fsum(squares)) if all(map(math.isfinite, squares)) else math.nan
 
 

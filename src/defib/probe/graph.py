@@ -184,6 +184,8 @@ def named(model: nn.Module) -> dict[int, tuple[str, str]]:
     found: dict[int, tuple[str, str]] = {}
     for name, parameter in model.named_parameters():
         path, _, attribute = name.rpartition(".")
+        if ".parametrizations." in f".{name}":
+            continue  # what makes a weight out of it takes no data; the layer is known by its bias
         found[id(parameter)] = (path, attribute)
     return found
 

@@ -18,6 +18,8 @@ RECURRENT = 2
 """A weight used more often than this in one pass is a recurrence; twice, it is tied or a siamese net's."""
 DECADES_HOPELESS = 6.0
 """About the rounding error of float32."""
+FEW_SAMPLES = 16
+"""Below this many samples a unit that never fired may still fire for a fifth of the data (rule of three)."""
 MOSTLY_OFF = 0.5
 """Share of born-dead units in a layer that is a warning: more are off than on."""
 
@@ -88,8 +90,8 @@ def _blamed(*, weights: bool, vanishing: bool) -> Cause:
     return Cause.ACTIVATION_DERIVATIVE
 
 
-def dead_findings(layers: Iterable[LayerCheck]) -> Iterator[Finding]:
-    """Layers of which many units are off for the whole batch."""
+def dead_findings(layers: Iterable[LayerCheck], samples: int) -> Iterator[Finding]:
+    """Layers of which many units are off for the whole batch; a small batch proves little."""
     for layer in layers:
         if not layer.units or layer.off <= MOSTLY_OFF * layer.units:
             continue
@@ -97,7 +99,7 @@ def dead_findings(layers: Iterable[LayerCheck]) -> Iterator[Finding]:
         yield Finding(
             rule="dead-unit",
             fault=Fault.DEAD_UNITS,
-            severity=Severity.ERROR if whole else Severity.WARNING,
+            severity=_harm(whole=whole, few=samples < FEW_SAMPLES),
             confidence=Confidence.MEASURED,
             layer=layer.path,
             cause=Cause.BORN_DEAD,
@@ -109,6 +111,12 @@ def dead_findings(layers: Iterable[LayerCheck]) -> Iterator[Finding]:
                 Evidence(name="expected share of such units", value=layer.expected_off),
             ),
         )
+
+
+def _harm(*, whole: bool, few: bool) -> Severity:
+    if whole:
+        return Severity.WARNING if few else Severity.ERROR
+    return Severity.INFO if few else Severity.WARNING
 
 
 def weight_findings(
@@ -244,18 +252,23 @@ def _verdict_on(each: Alignment, *, flat: bool, reversal: bool) -> str:
     )
 
 
-def finite_findings(loss: float, gradients: Mapping[str, Tensor | None]) -> Iterator[Finding]:
-    """A loss or a gradient that is not a number."""
+def finite_findings(
+    loss: float, gradients: Mapping[str, Tensor | None], inputs: Iterable[Tensor]
+) -> Iterator[Finding]:
+    """A loss or a gradient that is not a number, and whether the data was already."""
     bad = [n for n, g in gradients.items() if g is not None and not bool(torch.isfinite(g).all())]
     if math.isfinite(loss) and not bad:
         return
+    cause = Cause.NON_FINITE_BACKWARD if math.isfinite(loss) else Cause.NON_FINITE_LOSS
+    if any(not bool(torch.isfinite(x).all()) for x in inputs):
+        cause = Cause.NON_FINITE_DATA
     yield Finding(
         rule="non-finite",
         fault=Fault.NON_FINITE,
         severity=Severity.ERROR,
         confidence=Confidence.EXACT,
         layer=bad[0].rpartition(".")[0] if bad else "",
-        cause=Cause.NON_FINITE_BACKWARD if math.isfinite(loss) else Cause.NON_FINITE_LOSS,
+        cause=cause,
         message=f"The loss is {loss:.4g} and {len(bad)} gradients are not finite before any training.",
         evidence=(
             Evidence(name="loss", value=loss),

@@ -26,6 +26,7 @@ _MOST_POINTS = 256
 class _Seen:
     """What the calls of one layer gave."""
 
+    calls: int = 0
     entries: int = 0
     squares: float = 0.0
     gradient_entries: int = 0
@@ -72,6 +73,7 @@ class LayerWatch:
         with torch._C.DisableTorchFunction(), torch.no_grad():
             seen = self._seen.setdefault(path, _Seen())
             values = first.detach().double()
+            seen.calls += 1
             seen.entries += values.numel()
             seen.squares += float(values.square().sum())
             if values.ndim > 1 and values.shape[0] > 1:
@@ -89,6 +91,7 @@ class LayerWatch:
             found[path] = LayerCheck(
                 path=path,
                 kind=type(module).__name__,
+                calls=seen.calls,
                 signal=_rms(seen.squares, seen.entries),
                 gradient=_rms(seen.gradient_squares, seen.gradient_entries),
             )

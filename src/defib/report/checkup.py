@@ -12,6 +12,7 @@ from defib.report.wording import columns, count, escaped, layer_name, number, sh
 _MOST_ROWS = 30
 _MOST_UNSEEN = 8
 _NAME = 22
+_INDENT = " " * 10
 _PARTS = ("derivative", "weights", "norms", "skips", "other", "unattributed")
 _COLOURS = {Verdict.HEALTHY: "1;32", Verdict.SICK: "1;31", Verdict.NOT_OBSERVED: "1;33"}
 
@@ -90,16 +91,16 @@ def _facts(checkup: Checkup) -> Iterator[str]:
     if "parameters" in facts:
         parts += [count(facts["parameters"], "parameter"), count(facts["samples"], "sample")]
         parts += [f"{facts['mode']} mode", f"loss {number(checkup.loss)}"]
-    yield f"checked   {', '.join(escaped(p) for p in parts)}"
+    yield from _wrap(f"checked   {', '.join(parts)}", _INDENT)
     if not math.isnan(checkup.depth):
         plain = "without limit" if math.isinf(checkup.depth) else f"{checkup.depth:.1f} layers"
         yield f"depth     a signal like this reaches {plain} (6 xi_c, mean-field theory)"
     if checkup.dead_probability > 1e-3:
         yield f"widths    {100 * checkup.dead_probability:.2g} % chance that a layer is off for a given input"
     for each in checkup.unseen[:_MOST_UNSEEN]:
-        yield from _wrap(f"not seen  {layer_name(each.what)}: {shown(each.why, 200)}", "          ")
+        yield from _wrap(f"not seen  {layer_name(each.what)}: {shown(each.why, 200)}", _INDENT)
     if len(checkup.unseen) > _MOST_UNSEEN:
-        yield f"          and {len(checkup.unseen) - _MOST_UNSEEN} more: see --json"
+        yield f"{_INDENT}and {len(checkup.unseen) - _MOST_UNSEEN} more: see --json"
 
 
 def _more(rows: int) -> Iterator[str]:
@@ -134,5 +135,5 @@ def _wrap(text: str, indent: str) -> Iterator[str]:
     """Lines of at most 80 columns, the first indented only if it is no labelled line."""
     import textwrap
 
-    first = "" if text.startswith("not seen") else indent
+    first = "" if indent == _INDENT else indent
     yield from textwrap.wrap(escaped(text), 80, initial_indent=first, subsequent_indent=indent)

@@ -71,6 +71,11 @@ from defib.diagnosis.rule import Case, Consequence, Expected, Limit, Place, Rule
 Mask = NDArray[np.bool_]
 
 
+def _expected(cause: Cause, severity: Severity, layer: str, units: Iterable[int], since: int) -> Expected:
+    """A finding that a case must bring, said in full."""
+    return Expected(cause=cause, severity=severity, layer=layer, units=tuple(units), since_step=since)
+
+
 class DeadUnit(Rule):
     """Off on every input, with a gradient of exactly zero."""
 
@@ -185,30 +190,14 @@ class DeadUnit(Rule):
             build=lambda: run_of(
                 Plan(path="fc1"), Plan(path="fc2", dies=dict.fromkeys(range(8), 100)), loss=relapsing_loss()
             ),
-            expect=(
-                Expected(
-                    cause=Cause.DIED_AT_STEP,
-                    severity=Severity.ERROR,
-                    layer="fc2",
-                    units=tuple(range(8)),
-                    since_step=100,
-                ),
-            ),
+            expect=(_expected(Cause.DIED_AT_STEP, Severity.ERROR, "fc2", range(8), 100),),
         ),
         Case(
             name="born dead, and the loss is flat",
             build=lambda: run_of(
                 Plan(path="fc1", dies=dict.fromkeys(range(6), 0)), Plan(path="fc2"), loss=flat_loss()
             ),
-            expect=(
-                Expected(
-                    cause=Cause.BORN_DEAD,
-                    severity=Severity.ERROR,
-                    layer="fc1",
-                    units=tuple(range(6)),
-                    since_step=0,
-                ),
-            ),
+            expect=(_expected(Cause.BORN_DEAD, Severity.ERROR, "fc1", range(6), 0),),
         ),
         Case(
             name="a layer behind a dead one is dead because of its input",
@@ -228,11 +217,7 @@ class DeadUnit(Rule):
                 Plan(path="fc1", dies={0: 60, 1: 100, 2: 100, 3: 100}),
                 loss=relapsing_loss(level=0.9),
             ),
-            expect=(
-                Expected(
-                    cause=Cause.DIED_AT_STEP, severity=Severity.WARNING, units=(0, 1, 2, 3), since_step=60
-                ),
-            ),
+            expect=(_expected(Cause.DIED_AT_STEP, Severity.WARNING, "fc1", range(4), 60),),
         ),
         Case(
             name="three quarters are dead and the network learns: information",

@@ -34,7 +34,9 @@ and explains the dead units.
 
 A large but stable learning rate is healthy, and so is a loss that rises at first and then falls: a
 run that learns is not reported. Weights that began at zero make the ratio of their own tensor
-infinite; all tensors are taken together, and nothing is said where all are zero.
+infinite; all tensors are taken together, and nothing is said where all are zero. A rate that slipped
+once, in a run that had learned until then, and killed most of a layer is one event: `dead-unit` tells it,
+with the rate in its evidence.
 
 ## References
 
@@ -64,6 +66,10 @@ _OVERFLOWS = (
     Cause.NON_FINITE_BACKWARD,
     Cause.NON_FINITE_UPDATE,
 )
+
+
+_MOMENT = 10
+"""Steps within which what a jump of the rate does to the units shows; its momentum is spent by then."""
 
 
 class LrTooHigh(Rule):
@@ -104,6 +110,13 @@ class LrTooHigh(Rule):
             meaning="loss over the first one, where it stays up to the end of the run",
             reason="steps below 2 / curvature lower the loss; half as much again, to the end, is no noise",
         ),
+        Limit(
+            name="slip",
+            default=3.0,
+            unit="1",
+            meaning="learning rate over its median before",
+            reason="warm-up and restarts change the rate by less from one step to the next",
+        ),
     )
     consequences = (
         Consequence(
@@ -141,7 +154,7 @@ class LrTooHigh(Rule):
     def check(self, run: RunView) -> Iterable[Finding]:
         """At most one finding."""
         state = answer(run)
-        if not state.failing:
+        if not state.failing or _slip_that_killed(run, self.limit("slip")):
             return
         steps = pace(run)
         if steps is not None:
@@ -214,6 +227,20 @@ class LrTooHigh(Rule):
             build=lambda: _stepping(falling_loss(), 0.001),
         ),
     )
+
+
+def _slip_that_killed(run: RunView, times: float) -> bool:
+    """Whether the rate jumped in mid-run and at least half of a layer fell silent for good right then."""
+    for optimizer in run.optimizers[:1]:
+        rate = optimizer.lr.values
+        jumps = np.flatnonzero(rate[1:] > times * rate[:-1]) + 1
+        for jump in jumps[rate[jumps - 1] > 0]:
+            step = int(optimizer.lr.steps[jump])
+            for live in run.liveness.values():
+                fell = (live.last_alive >= step - 1) & (live.last_alive <= step + _MOMENT)
+                if len(fell) and (fell & (live.silent_steps > 2 * _MOMENT)).mean() >= 0.5:
+                    return True
+    return False
 
 
 def _stepping(loss: np.ndarray[tuple[int], np.dtype[np.float64]], ratio: float) -> RunView:

@@ -221,6 +221,12 @@ class ZeroGradient(Rule):
             expect=(Expected(cause=Cause.BLOCKED, severity=Severity.WARNING, layer="fc1"),),
         ),
         Case(name="gradients everywhere", build=lambda: _sized(0.1, flat_loss())),
+        Case(
+            name="a layer whose inside is not visible, and gradients arrive",
+            build=lambda: replace(
+                _sized(0.1, flat_loss()), unseen=(Unseen(what="fc1", why="runs inside torch.compile"),)
+            ),
+        ),
     )
 
 
