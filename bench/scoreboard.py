@@ -108,6 +108,7 @@ def page(outcomes: list[Outcome], seconds: float) -> str:
     sound = [o for o in outcomes if o.healthy]
     detected = [o for o in sick if o.alarms]
     findings = sum(len(o.alarms) for o in detected)
+    alarmed = sum(bool(o.alarms) for o in sound)
     lines = [
         "# Scoreboard",
         "",
@@ -117,7 +118,7 @@ def page(outcomes: list[Outcome], seconds: float) -> str:
         f"- detected: {interval(len(detected), len(sick))}",
         f"- first finding right (expected or accepted): {interval(sum(o.right for o in sick), len(sick))}",
         f"- first finding strictly the expected fault: {interval(sum(o.strict for o in sick), len(sick))}",
-        f"- false alarms on healthy and fixed runs: {interval(sum(bool(o.alarms) for o in sound), len(sound))}",
+        f"- false alarms on healthy and fixed runs: {interval(alarmed, len(sound))}",
         f"- findings of warning or worse for each detected run: {findings / max(len(detected), 1):.2f}",
         "",
         "| case | run | metric | expected | first finding | cause | layer | since | alarms | right | s |",

@@ -164,7 +164,7 @@ def decisions() -> list[str]:
     return sorted(f"decisions/{path.name}" for path in (DOCS / "decisions").glob("*.md"))
 
 
-def on_config(config: Any) -> Any:  # noqa: ANN401 - MkDocs's own type
+def on_config(config: Any) -> Any:
     """Fills the parts of the navigation that are lists of generated pages."""
     lists = {
         "Commands": sorted(command_pages()),
@@ -175,7 +175,7 @@ def on_config(config: Any) -> Any:  # noqa: ANN401 - MkDocs's own type
     return config
 
 
-def on_files(files: Any, config: Any) -> Any:  # noqa: ANN401 - MkDocs's own types
+def on_files(files: Any, config: Any) -> Any:
     """Adds the generated pages."""
     from mkdocs.structure.files import File
 

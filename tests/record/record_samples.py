@@ -72,6 +72,7 @@ def fill(writer: Writer, steps: int = 40, units: int = 6, seed: int = 0) -> None
                 skips=(FC1,),
                 normalised=True,
                 options={"negative_slope": 0.01},
+                dtype="float16",
             ),
         ),
         ("NllLossBackward0", "LogSoftmaxBackward0"),

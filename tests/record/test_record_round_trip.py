@@ -102,6 +102,7 @@ def test_a_whole_run_comes_back(tmp_path):
     assert run.layers[1].frozen
     assert run.wirings[1].inputs == run.wirings[1].skips == (FC1,)
     assert run.wirings[1].options == {"negative_slope": 0.01}
+    assert [w.dtype for w in run.wirings] == ["", "float16"]
     assert run.loss_operations == ("NllLossBackward0", "LogSoftmaxBackward0")
     assert run.steps == 40
     rng = np.random.default_rng(0)

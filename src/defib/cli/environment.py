@@ -123,8 +123,8 @@ def _torch_abilities() -> Iterator[Check]:
 
 def _hooks() -> Check:
     """The three places of torch on which watching rests."""
-    import torch.autograd as autograd
     import torch.optim.optimizer as optimizers
+    from torch import autograd
 
     wanted = (
         (autograd, "backward"),

@@ -38,7 +38,7 @@ def entries(
         for point in sorted(entry_points(group=group), key=lambda point: point.name):
             try:
                 cls = point.load()
-            except Exception as error:  # noqa: BLE001 - other people's code
+            except Exception as error:
                 if on_broken is None:
                     raise
                 on_broken(point.name, error)

@@ -29,9 +29,7 @@ class Sink(Protocol):
     def optimizer(self, index: int, facts: dict[str, Any]) -> None:
         """Facts about one optimiser ("kind", "groups", "parameters", "steps"); merged by name."""
 
-    def stream(
-        self, optimizer: int, step: int, columns: dict[str, NDArray[np.float32]]
-    ) -> None:
+    def stream(self, optimizer: int, step: int, columns: dict[str, NDArray[np.float32]]) -> None:
         """Per-step numbers from ``step`` on ("loss", "lr", "scale"), each of shape (T,)."""
 
     def liveness(
