@@ -45,9 +45,8 @@ def measured(activation: Callable[[], nn.Module], start: str, seed: int) -> Gain
     torch.manual_seed(seed)
     images, labels = load_digits(return_X_y=True)
     x = torch.tensor(images[:256])
-    ledger = check_up(
-        network(activation, start), ((x - x.mean(0)) / x.std(), torch.tensor(labels[:256]))
-    ).ledger
+    batch = ((x - x.mean(0)) / x.std(), torch.tensor(labels[:256]))
+    ledger = check_up(network(activation, start), batch).ledger
     assert ledger is not None
     return ledger
 
@@ -69,7 +68,7 @@ def main() -> None:
         "# The gain ledger at the start",
         "",
         f"`python bench/ledger.py`: {DEPTH} layers of {WIDTH} units on digits, float64, mean ± standard",
-        f"deviation over {SEEDS} seeds. Decades (log10) of the gradient's norm per hidden layer; the total is",
+        f"deviation over {SEEDS} seeds. Decades (log10) of the gradient's norm per layer; the total is",
         "that of the whole network; the last column is how far the product of the parts is from the",
         "measured ratio.",
         "",

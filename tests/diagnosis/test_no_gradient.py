@@ -152,3 +152,30 @@ def test_gradients_lost_in_float16_are_found_and_the_stated_loss_scale_saves_the
 def test_the_same_network_in_float32_loses_nothing(tmp_path: Path) -> None:
     diagnosis = diagnosed(deep_sigmoid().float(), tmp_path)
     assert of_rule(diagnosis, "gradient-underflow") == []
+
+
+def stated(folder: Path, scale: float | None) -> float:
+    """The loss scale that is stated for a network under autocast, with that scale in force or no scaler."""
+    torch.manual_seed(0)
+    model = deep_sigmoid().float()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
+    scaler = torch.amp.GradScaler("cpu", enabled=scale is not None, init_scale=scale or 1.0)
+    with defib.watch(model, optimizer, output=folder / f"{scale}.rec", every=4) as run:
+        for _ in range(120):
+            x = torch.randn(64, 8)
+            optimizer.zero_grad()
+            with torch.autocast("cpu", torch.float16):
+                answer = model(x)
+            scaler.scale(half_loss(answer, x)).backward()
+            scaler.step(optimizer)
+            scaler.update()
+    assert run.faults == 0
+    (finding,) = of_rule(run.diagnose(), "gradient-underflow")
+    numbers = {e.name: e.value for e in finding.evidence}
+    assert numbers["loss scale in force"] == (scale or 1.0)
+    return float(numbers["loss scale that lifts that size to the smallest normal number"])
+
+
+def test_the_stated_loss_scale_does_not_depend_on_the_one_in_force(tmp_path: Path) -> None:
+    """At first next to all is lost, with a scale of 8 a fifth: what is left differs, the truth does not."""
+    assert stated(tmp_path, None) == stated(tmp_path, 8.0)

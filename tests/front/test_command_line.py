@@ -163,6 +163,11 @@ def plugin(folder: Path, code: str) -> dict[str, str]:
     return {"PYTHONPATH": os.pathsep.join(paths)}
 
 
+def defib_text(record: Path, environment: dict[str, str]) -> str:
+    command = [sys.executable, "-m", "defib", "diagnose", str(record)]
+    return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=60).stdout
+
+
 def test_an_unforeseen_error_is_one_line_that_says_how_to_see_more(defib, tmp_path):
     there = plugin(
         tmp_path, "class Theirs:\n    def __init_subclass__(cls): pass\nraise RuntimeError('a\\nb')\n"
@@ -176,16 +181,21 @@ def test_an_unforeseen_error_is_one_line_that_says_how_to_see_more(defib, tmp_pa
 
 
 def test_a_script_s_end_survives_whatever_breaks_in_the_judgement(record, clean, tmp_path):
-    there = plugin(tmp_path, "raise RuntimeError('a\\nb')\n")
+    there = plugin(tmp_path, "raise RuntimeError('half installed')\n")
+    listed = defib_text(record, clean | there)
+    assert "not run   theirs: cannot be loaded: RuntimeError: half installed" in listed
     code = (
         "import sys\nfrom pathlib import Path\nfrom defib.api import conclude\n"
+        "from defib.diagnosis import engine\nengine.coverage = None\n"
         f"conclude(Path({str(record)!r}))\nsys.exit(7)"
     )
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, env={**clean, **there}, timeout=60
     )
     assert done.returncode == 7
-    assert done.stderr.startswith("\ndefib: no diagnosis: RuntimeError: a\\nb (try `defib diagnose ")
+    assert done.stderr.startswith(
+        "\ndefib: no diagnosis: TypeError: 'NoneType' object is not callable (try `defib diagnose "
+    )
     assert done.stderr.count("\n") == 2
 
 

@@ -53,13 +53,14 @@ def judge(run: RunView, rules: Sequence[type[Rule]], settings: Settings | None =
     found: list[Finding] = []
     not_run: list[NotRun] = []
     for cls in rules:
+        name = getattr(cls, "slug", cls.__name__)
         try:
             rule = cls((settings.rules if settings else {}).get(cls.slug))
             found += list(rule.check(run))
         except UsageError:
             raise
         except Exception as error:  # noqa: BLE001 - other people's rules, and ours, must not hide the rest
-            not_run.append(NotRun(rule=cls.slug, why=f"{type(error).__name__}: {error}"))
+            not_run.append(NotRun(rule=name, why=f"{type(error).__name__}: {error}"))
     findings = _by_cause(run, found, rules)
     seen = coverage(run)
     return Diagnosis(
@@ -92,7 +93,7 @@ def _by_cause(run: RunView, found: Sequence[Finding], rules: Sequence[type[Rule]
         The findings that nothing explains, each with its consequences inside.
     """
     wires = Wires(run)
-    by_slug = {cls.slug: cls for cls in rules}
+    by_slug = {cls.slug: cls for cls in rules if hasattr(cls, "slug")}
     ordered = sorted(found, key=lambda f: _order(f, by_slug, wires))
     parent: dict[int, int] = {}
     for effect, finding in enumerate(ordered):

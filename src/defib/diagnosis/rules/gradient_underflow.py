@@ -5,7 +5,8 @@
 At every activation whose tensors are in a half format: the share of exact zeros among the entries
 of the gradient that arrives there, and the size of those that are not zero, as it is in that format
 (with the loss scale still on it). Zeros beside entries of ordinary size have other reasons (pooling,
-dropout, units that are off); zeros beside entries at the end of the format's range are lost.
+dropout, units that are off); zeros beside entries at the end of the format's range are lost. From the
+share that is lost follows how large the gradient was, and from that the loss scale that lifts it.
 
 ## Why it hurts
 
@@ -36,8 +37,10 @@ A run that learns is information. bfloat16 has the range of float32 and is hardl
 - Micikevicius et al.: Mixed Precision Training (2018).
 """
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from statistics import NormalDist
 from typing import ClassVar
 
 import numpy as np
@@ -150,9 +153,10 @@ class GradientUnderflow(Rule):
         """The finding, with the loss scale that lifts the smallest gradient into the normal numbers."""
         worst = max(lost, key=lambda a: a.zero)
         form = worst.format
-        sizes = [a.size for a in arriving if a.size > 0]
-        wanted = 2.0 ** np.ceil(np.log2(form.normal / min(sizes)))
-        most = 2.0 ** np.floor(np.log2(form.most / max(a.top for a in arriving if a.top > 0)))
+        ending = [a for a in arriving if self._at_the_end(a, scale)]
+        least = min(*(_true_size(a, scale) for a in ending), *(a.size for a in arriving if a.size > 0))
+        wanted = 2.0 ** math.ceil(math.log2(form.normal / least))
+        most = 2.0 ** math.floor(math.log2(form.most / max(a.top for a in arriving if a.top > 0)))
         return self.found(
             Cause.BELOW_PRECISION,
             Severity.ERROR if state.stuck else Severity.INFO,
@@ -161,7 +165,7 @@ class GradientUnderflow(Rule):
             evidence=(
                 Evidence(name="layers that lose gradient", value=len(lost), unit="layers"),
                 Evidence(name="share of exact zeros, most in a layer", value=worst.zero),
-                Evidence(name="smallest size of what is left, without loss scale", value=min(sizes)),
+                Evidence(name="smallest size, without loss scale", value=least),
                 Evidence(name="smallest number of the format", value=form.least),
                 Evidence(name="loss scale in force", value=scale),
                 Evidence(name="loss scale that lifts that size to the smallest normal number", value=wanted),
@@ -239,6 +243,22 @@ def _arriving(dtype: str, path: str, tallies: dict[Signal, Tally]) -> Arriving |
         size=float(np.sqrt(tally.squares.sum() / rest)) if rest > 0 else float("nan"),
         top=float(max(tally.high.max(), -tally.low.min())),
     )
+
+
+def _true_size(arriving: Arriving, scale: float) -> float:
+    """Root mean square before rounding, without the loss scale.
+
+    What is left over-states it. Of normal numbers of deviation s those below half of the smallest
+    number d are lost, a share z = P(|x| < d / 2), so that s = (d / 2) / q with q the quantile of
+    (1 + z) / 2.
+
+    Returns:
+        The smaller of that and of what is left.
+    """
+    if not 0 < arriving.zero < 1:
+        return arriving.size
+    quantile = NormalDist().inv_cdf((1 + arriving.zero) / 2)
+    return min(arriving.size, arriving.format.least / 2 / scale / quantile) if quantile > 0 else arriving.size
 
 
 def _scale(run: RunView) -> float:
