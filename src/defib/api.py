@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self, TypeVar, cast
 
 from defib.core.config import Settings, load_settings, parse_budget, parse_every
-from defib.core.errors import DefibError, NotFound, UsageError
+from defib.core.errors import NotFound, UsageError
 from defib.core.launch_options import default_record
 
 if TYPE_CHECKING:
@@ -130,7 +130,7 @@ class LiveRun:
     def _at_exit(self) -> None:
         """Closes what the user left open; a forked child has nothing to close."""
         if self._pid == os.getpid():
-            self.close(_ending())
+            self.close(ending())
 
     def __enter__(self) -> Self:
         return self
@@ -143,6 +143,12 @@ class LiveRun:
 
 _LIVE: list[tuple[tuple[object, ...], LiveRun]] = []
 """Open runs, each with the models that it watches (none: whatever trains in this process)."""
+
+
+def adopt(live: LiveRun) -> None:
+    """Makes a run that watches everything in this process the one that ``watch`` returns."""
+    atexit.unregister(live._at_exit)  # whoever started it closes it, after the script's own exit handlers
+    _LIVE.append(((), live))
 
 
 def watch(
@@ -184,7 +190,7 @@ def watch(
     from defib.record.writer import Writer
 
     path = Path(output) if output is not None else _unused(default_record(sys.argv[0], settings.output))
-    writer = Writer.create(path, rank=_rank(), force=force)
+    writer = Writer.create(path, rank=rank(), force=force)
     writer.facts({"target": sys.argv[0]})
     try:
         session = capture.start(models or None, _several(optimizer), sink=writer, budget=share, every=period)
@@ -288,59 +294,7 @@ def explain(slug: str) -> str:
     return page(slug, pages)
 
 
-def launched(carried: str) -> LiveRun:
-    """Called in a process that ``defib run`` became, right after torch has been imported.
-
-    Args:
-        carried: What ``capture.launch.exec_script`` sent ahead.
-
-    Returns:
-        The watch of everything that trains in this process.
-    """
-    from defib.capture import session as capture
-    from defib.capture.launch import Launched
-    from defib.record.writer import Writer
-
-    launch = Launched.from_text(carried)
-    writer = Writer.create(launch.output, rank=_rank(), force=launch.force)
-    writer.facts({"target": launch.target, "arguments": list(launch.arguments)})
-    session = capture.start(sink=writer, budget=launch.budget, every=launch.every)
-    live = LiveRun(session, writer, launch.output)
-    atexit.unregister(live._at_exit)  # `concluded` closes it, after the script's own exit handlers
-    _LIVE.append(((), live))
-    return live
-
-
-def concluded(carried: str, live: LiveRun | None) -> None:
-    """Called last thing in that process, if it comes to its end by itself.
-
-    Args:
-        carried: As for :func:`launched`.
-        live: What that returned; None if it was never called.
-
-    Raises:
-        OutputError: If no record could be made of a script that never trained.
-    """  # noqa: DOC502 - the writer raises it
-    from defib.capture.launch import Launched
-
-    launch = Launched.from_text(carried)
-    if live is None:
-        # A record that says why there is nothing in it: silence would look like health.
-        from defib.record.writer import Writer
-
-        seen = "imported, unseen by defib" if "torch" in sys.modules else "never imported"
-        writer = Writer.create(launch.output, rank=_rank(), force=launch.force)
-        writer.facts({"target": launch.target, "arguments": list(launch.arguments), "torch": seen})
-        writer.close(_ending())
-    else:
-        live.close(_ending())
-        writer = live._writer
-    if writer.fault is not None:
-        print(f"defib: the record {launch.output} is not complete: {writer.fault}", file=sys.stderr)
-    conclude(launch.output, launch.quiet, load_settings(launch.folder))
-
-
-def _ending() -> str:
+def ending() -> str:
     """How the script ends, as far as an exit handler can know."""
     error = getattr(sys, "last_value", None)
     if isinstance(error, KeyboardInterrupt):
@@ -348,36 +302,7 @@ def _ending() -> str:
     return "finished" if error is None else f"failed: {type(error).__name__}"
 
 
-def conclude(path: Path, quiet: bool = False, settings: Settings | None = None) -> None:
-    """Says at a script's end what was found, as one block on stderr. Never raises.
-
-    Only the first rank of a job speaks. A record that cannot be read is one line.
-
-    Args:
-        path: The record.
-        quiet: Say nothing.
-        settings: Limits of rules; None for those of the nearest pyproject.toml.
-    """
-    try:
-        if quiet or _rank() != 0:
-            return
-        from defib.report.terminal import say, style_of
-        from defib.report.text import to_text
-        from defib.report.wording import escaped
-
-        try:
-            text = to_text(diagnose(path, settings), style_of(sys.stderr))
-        except DefibError as error:
-            text = escaped(f"defib: {error}")
-        except Exception as error:  # noqa: BLE001 - the script's own end must not be spoilt
-            said = f"{type(error).__name__}: {error}"
-            text = escaped(f"defib: no diagnosis: {said} (try `defib diagnose {path}`)")
-        say("\n" + text, sys.stderr)
-    except (Exception, KeyboardInterrupt):  # noqa: BLE001 - a closed stderr, an impatient user
-        return
-
-
-def _rank() -> int:
+def rank() -> int:
     """Rank of this process in a distributed job; 0 outside of one."""
     text = os.environ.get("RANK", "0")
     return int(text) if text.isdecimal() else 0
@@ -385,7 +310,7 @@ def _rank() -> int:
 
 def _unused(path: Path) -> Path:
     """The path, or the next free variation of it where one process makes several records."""
-    if _rank() != 0 or os.environ.get("WORLD_SIZE", "1") not in {"", "1"}:
+    if rank() != 0 or os.environ.get("WORLD_SIZE", "1") not in {"", "1"}:
         return path  # ranks must agree on a name, so none of them may look around
     names = [path, *(path.with_name(f"{path.stem}-{n}{path.suffix}") for n in range(2, 1000))]
     return next((p for p in names if not os.path.lexists(p)), path)

@@ -7,7 +7,7 @@ import sys
 import pytest
 
 import defib
-from defib import api
+from defib import api, script
 from defib.core.config import Settings
 from defib.core.errors import NotFound, OutputError, UsageError
 from defib.core.finding import Diagnosis, Fault, Severity, Verdict
@@ -116,7 +116,7 @@ def test_limits_for_a_rule_that_nobody_knows_are_refused(record, tmp_path, monke
 def said(stream: str, monkeypatch, path, quiet: bool = False) -> str:
     caught = io.StringIO()
     monkeypatch.setattr(sys, stream, caught)
-    api.conclude(path, quiet)
+    script.conclude(path, quiet)
     return caught.getvalue()
 
 
@@ -144,16 +144,16 @@ def test_a_closed_stderr_harms_nobody_at_the_end(record, monkeypatch):
     closed = io.StringIO()
     closed.close()
     monkeypatch.setattr(sys, "stderr", closed)
-    api.conclude(record)
+    script.conclude(record)
     monkeypatch.setattr(sys, "stderr", None)
-    api.conclude(record)
+    script.conclude(record)
 
 
 def test_concluding_imports_no_torch(record, clean):
     code = f"""
 import sys
 from pathlib import Path
-from defib.api import conclude
+from defib.script import conclude
 conclude(Path({str(record)!r}))
 print("torch" in sys.modules)
 """

@@ -185,7 +185,7 @@ def test_a_script_s_end_survives_whatever_breaks_in_the_judgement(record, clean,
     listed = defib_text(record, clean | there)
     assert "not run   theirs: cannot be loaded: RuntimeError: half installed" in listed
     code = (
-        "import sys\nfrom pathlib import Path\nfrom defib.api import conclude\n"
+        "import sys\nfrom pathlib import Path\nfrom defib.script import conclude\n"
         "from defib.diagnosis import engine\nengine.coverage = None\n"
         f"conclude(Path({str(record)!r}))\nsys.exit(7)"
     )

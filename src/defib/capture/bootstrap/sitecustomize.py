@@ -74,7 +74,7 @@ class _Launch:
             _keep_interrupt()
 
     def _guarded(self, verb, *arguments):
-        """Calls a function of defib.api; its imports never find the script's neighbours first.
+        """Calls a function of defib.script; its imports never find the script's neighbours first.
 
         Returns:
             What that returned; None if it failed.
@@ -82,9 +82,9 @@ class _Launch:
         beside = sys.path[:]
         try:
             sys.path[:0] = self._library
-            from defib import api
+            from defib import script
 
-            return getattr(api, verb)(*arguments)
+            return getattr(script, verb)(*arguments)
         except Exception as error:  # noqa: BLE001 - the script goes on whatever happens to us
             self._failed = True
             _complain(error)

@@ -51,7 +51,9 @@ import numpy as np
 from defib.core.finding import Cause, Confidence, Evidence, Fault, Finding, Severity, Unseen
 from defib.core.run import Event, Layer, RunView
 from defib.diagnosis.cases import Plan, falling_loss, flat_loss, norms_of, run_of
+from defib.diagnosis.measures.deaths import Criterion, deaths
 from defib.diagnosis.measures.learning import Learning, learning
+from defib.diagnosis.measures.wires import Wires
 from defib.diagnosis.rule import Case, Consequence, Expected, Limit, Rule
 
 _NOTHING_ARRIVES = (Cause.CUT, Cause.UNREACHED)
@@ -263,14 +265,9 @@ def _place(order: dict[str, int], cuts: list[Event]) -> int:
 
 
 def _last_dead(run: RunView, order: dict[str, int]) -> int:
-    """Place of the last layer none of whose units got gradient in the second half; -1 if there is none."""
-    switches = {w.site.path for w in run.wirings}
-    dead = [
-        path
-        for path, live in run.liveness.items()
-        if path in switches and live.steps and (2 * live.silent_steps > live.last_step).all()
-    ]
-    return max((order.get(path, -1) for path in dead), default=-1)
+    """Place of the last layer that is dead as a whole; -1 if there is none."""
+    found = deaths(run, Wires(run), Criterion(rate=0.002, chance=1e-6, steps=20))
+    return max((order.get(path, -1) for path, layer in found.items() if layer.complete), default=-1)
 
 
 def _word(operation: str) -> str:

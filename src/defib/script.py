@@ -1,0 +1,88 @@
+"""The two ends of `defib run`, inside the process that it became: after torch's import, and at exit."""
+
+import sys
+from pathlib import Path
+
+from defib.api import LiveRun, adopt, diagnose, ending, rank
+from defib.core.config import Settings, load_settings
+from defib.core.errors import DefibError
+
+
+def launched(carried: str) -> LiveRun:
+    """Called in a process that ``defib run`` became, right after torch has been imported.
+
+    Args:
+        carried: What ``capture.launch.exec_script`` sent ahead.
+
+    Returns:
+        The watch of everything that trains in this process.
+    """
+    from defib.capture import session as capture
+    from defib.capture.launch import Launched
+    from defib.record.writer import Writer
+
+    launch = Launched.from_text(carried)
+    writer = Writer.create(launch.output, rank=rank(), force=launch.force)
+    writer.facts({"target": launch.target, "arguments": list(launch.arguments)})
+    session = capture.start(sink=writer, budget=launch.budget, every=launch.every)
+    live = LiveRun(session, writer, launch.output)
+    adopt(live)
+    return live
+
+
+def concluded(carried: str, live: LiveRun | None) -> None:
+    """Called last thing in that process, if it comes to its end by itself.
+
+    Args:
+        carried: As for :func:`launched`.
+        live: What that returned; None if it was never called.
+
+    Raises:
+        OutputError: If no record could be made of a script that never trained.
+    """  # noqa: DOC502 - the writer raises it
+    from defib.capture.launch import Launched
+
+    launch = Launched.from_text(carried)
+    if live is None:
+        # A record that says why there is nothing in it: silence would look like health.
+        from defib.record.writer import Writer
+
+        seen = "imported, unseen by defib" if "torch" in sys.modules else "never imported"
+        writer = Writer.create(launch.output, rank=rank(), force=launch.force)
+        writer.facts({"target": launch.target, "arguments": list(launch.arguments), "torch": seen})
+        writer.close(ending())
+    else:
+        live.close(ending())
+        writer = live._writer
+    if writer.fault is not None:
+        print(f"defib: the record {launch.output} is not complete: {writer.fault}", file=sys.stderr)
+    conclude(launch.output, launch.quiet, load_settings(launch.folder))
+
+
+def conclude(path: Path, quiet: bool = False, settings: Settings | None = None) -> None:
+    """Says at a script's end what was found, as one block on stderr. Never raises.
+
+    Only the first rank of a job speaks. A record that cannot be read is one line.
+
+    Args:
+        path: The record.
+        quiet: Say nothing.
+        settings: Limits of rules; None for those of the nearest pyproject.toml.
+    """
+    try:
+        if quiet or rank() != 0:
+            return
+        from defib.report.terminal import say, style_of
+        from defib.report.text import to_text
+        from defib.report.wording import escaped
+
+        try:
+            text = to_text(diagnose(path, settings), style_of(sys.stderr))
+        except DefibError as error:
+            text = escaped(f"defib: {error}")
+        except Exception as error:  # noqa: BLE001 - the script's own end must not be spoilt
+            said = f"{type(error).__name__}: {error}"
+            text = escaped(f"defib: no diagnosis: {said} (try `defib diagnose {path}`)")
+        say("\n" + text, sys.stderr)
+    except (Exception, KeyboardInterrupt):  # noqa: BLE001 - a closed stderr, an impatient user
+        return
