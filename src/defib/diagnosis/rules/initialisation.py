@@ -111,6 +111,13 @@ class Initialisation(Rule):
         ),
     )
     consequences = (
+        Consequence(
+            rule="zero-gradient",
+            causes=(Cause.BLOCKED, Cause.DEAD_LAYER),
+            harmful=True,
+            delay=-1,
+            why="weights of zero or dead units pass nothing back",
+        ),
         *(
             Consequence(rule=rule, harmful=True, delay=-1, why=why)
             for rule, why in (

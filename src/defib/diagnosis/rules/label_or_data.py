@@ -58,7 +58,14 @@ from defib.diagnosis.measures.answer import Answer, answer
 from defib.diagnosis.rule import Case, Consequence, Expected, Limit, Rule
 
 _STRETCHED = {"broadcast": 1.0, "target_spread": 0.0}
-_HIDDEN = ("constant-predictor", "lr-too-low", "vanishing-gradient", "saturated-unit", "dead-unit")
+_HIDDEN = (
+    "constant-predictor",
+    "lr-too-low",
+    "vanishing-gradient",
+    "saturated-unit",
+    "dead-unit",
+    "zero-gradient",
+)
 
 
 class LabelOrData(Rule):

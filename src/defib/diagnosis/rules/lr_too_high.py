@@ -120,6 +120,13 @@ class LrTooHigh(Rule):
     )
     consequences = (
         Consequence(
+            rule="zero-gradient",
+            causes=(Cause.BLOCKED, Cause.DEAD_LAYER),
+            harmful=True,
+            delay=-1,
+            why="dead and saturated units pass nothing back",
+        ),
+        Consequence(
             rule="dead-unit",
             harmful=True,
             causes=(Cause.DIED_AT_STEP, Cause.DEAD_INPUT),

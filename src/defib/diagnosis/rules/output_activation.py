@@ -103,6 +103,13 @@ class OutputActivation(Rule):
         ),
     )
     consequences = (
+        Consequence(
+            rule="zero-gradient",
+            causes=(Cause.BLOCKED, Cause.DEAD_LAYER),
+            harmful=True,
+            delay=-1,
+            why="an output that cannot move passes nothing back",
+        ),
         *(
             Consequence(
                 rule=rule,

@@ -90,6 +90,13 @@ class SaturatedUnit(Rule):
     )
     consequences = (
         Consequence(
+            rule="zero-gradient",
+            causes=(Cause.BLOCKED, Cause.DEAD_LAYER),
+            harmful=True,
+            delay=-1,
+            why="a derivative that rounds to zero passes nothing back",
+        ),
+        Consequence(
             rule="vanishing-gradient",
             causes=(Cause.ACTIVATION_DERIVATIVE, Cause.DERIVATIVE_AND_WEIGHTS),
             place=Place.UPSTREAM,

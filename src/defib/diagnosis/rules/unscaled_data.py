@@ -90,6 +90,13 @@ class UnscaledData(Rule):
         ),
     )
     consequences = (
+        Consequence(
+            rule="zero-gradient",
+            causes=(Cause.BLOCKED, Cause.DEAD_LAYER),
+            harmful=True,
+            delay=-1,
+            why="saturated and dead units pass nothing back",
+        ),
         *(
             Consequence(rule=rule, harmful=True, delay=-1, why=why)
             for rule, why in (
