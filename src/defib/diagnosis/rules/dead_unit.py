@@ -146,6 +146,14 @@ class DeadUnit(Rule):
                 ("update-lost", "gradients this small fall below the optimiser's eps"),
             )
         ),
+        *(
+            Consequence(rule=rule, place=Place.DOWNSTREAM, share=0.5, harmful=True, delay=-1, why=why)
+            for rule, why in (
+                ("linear-unit", "a unit that sees a constant is on for all samples, or off for all"),
+                ("dormant-unit", "a unit that sees a constant may say next to nothing"),
+                ("cloned-unit", "units that see a constant differ in nothing that counts"),
+            )
+        ),
     )
 
     def check(self, run: RunView) -> Iterable[Finding]:
