@@ -296,7 +296,7 @@ def test_how_many_steps_wait_for_a_drain_changes_nothing(capacity, sink, monkeyp
     train(net, truth_sink, every=1)
     torch.manual_seed(5)
     net = linear()
-    monkeypatch.setattr("defib.capture.recorder.FLUSH_SECONDS", 1e9 if capacity == 300 else 0.0)
+    monkeypatch.setattr("defib.capture.recorder.FLUSH_SECONDS", (1e9,) * 2 if capacity == 300 else (0.0,) * 2)
     monkeypatch.setattr("defib.capture.vitals._BYTES", 4 * 15 * capacity)
     train(net, sink, every=1000)
     np.testing.assert_array_equal(sink.lives[0, "0"][1], truth_sink.lives[0, "0"][1])

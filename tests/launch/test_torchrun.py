@@ -8,7 +8,7 @@ from launching import Script, run
 import defib
 
 DDP = """
-import os, sys
+import atexit, os, sys
 import torch
 import torch.distributed as dist
 from torch.nn.parallel import DistributedDataParallel
@@ -27,8 +27,12 @@ for _ in range(60):
     model(torch.randn(128, 4)).pow(2).mean().backward()
     optimizer.step()
 torch.save(model.module.state_dict(), f"{sys.argv[1]}-{dist.get_rank()}.pt")
-dist.destroy_process_group()
-sys.exit(int(sys.argv[2]))
+dist.barrier()
+# gloo's own teardown now and then aborts a process here, watched or not: run what
+# python runs at exit, and leave before that.
+atexit._run_exitfuncs()
+sys.stdout.flush()
+os._exit(int(sys.argv[2]))
 """
 
 

@@ -30,7 +30,9 @@ from defib.capture.summary import Summary
 from defib.capture.vitals import SILENCE
 from defib.core.ports import Sink
 
-FLUSH_SECONDS = 0.5
+FLUSH_SECONDS = (0.5, 2.0)
+"""Least and most time between two flushes; in between, one may take a third of the budget."""
+
 LOOK_SECONDS = 0.001
 """Least time between two looks at the account: a step of a tiny network is shorter."""
 
@@ -81,6 +83,7 @@ class Recorder:
         self._in_step = False
         self._next_look = 0.0
         self._sink_seconds = 0.0
+        self._flush_seconds = FLUSH_SECONDS[0]
         self._started = self._last_step = self._last_flush = perf_counter()
 
     # -- around backward ---------------------------------------------------
@@ -198,7 +201,7 @@ class Recorder:
         if start < self._next_look and not self._in_step:
             self._cost += perf_counter() - start
             return
-        if start - self._last_flush > FLUSH_SECONDS:
+        if start - self._last_flush > self._flush_seconds:
             self.flush()
         elif clock.vitals.full:
             self._drain(wait=False, only=clock)
@@ -306,12 +309,15 @@ class Recorder:
         """
         self._drain(wait)
         self._arrivals.settle(wait)
-        self._last_flush = perf_counter()
-        sink_seconds = self._sink.seconds
-        self._cost += sink_seconds - self._sink_seconds
-        self._sink_seconds = sink_seconds
+        start = self._last_flush = perf_counter()
+        written = self._sink.seconds - self._sink_seconds  # by the flush before this one
+        self._cost += written
+        self._sink_seconds += written
         elapsed = self._last_step - self._started
         self.summary.flush(list(self._clocks.values()), self.governor, elapsed, last=wait)
+        cost = written + perf_counter() - start
+        shortest, longest = FLUSH_SECONDS
+        self._flush_seconds = min(max(shortest, 3 * cost / max(self.governor.budget, 1e-6)), longest)
 
     def close(self) -> None:
         """Flush for the last time and let go of everything of the user's."""

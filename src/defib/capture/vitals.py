@@ -27,6 +27,9 @@ SKIPS = "skips"
 SILENCE = 8
 """Steps without a gradient that are taken for an event: a sparse unit is often silent for a few."""
 
+MASS = 20
+"""One in so many units of a layer makes a silence an event: single ones come and go all the time."""
+
 _BYTES = 16 << 20
 """Memory for gradients that wait to be drained."""
 
@@ -76,7 +79,7 @@ class UnitState:
             known: Whether there was a gradient at all in that step, shape (T,).
 
         Returns:
-            How many units newly fell silent.
+            How many units fell silent together, if that is more than a few.
         """
         if not known.any():
             return 0
@@ -93,7 +96,8 @@ class UnitState:
         self.alive_steps += count
         self.steps += int(known.sum())
         self.last_step = int(first_step + np.flatnonzero(known)[-1])
-        return int((was_alive & ~seen & (rows >= SILENCE)).sum())
+        fell = int((was_alive & ~seen).sum()) if rows >= SILENCE else 0
+        return fell if fell * MASS >= len(seen) else 0
 
 
 @dataclass(frozen=True, kw_only=True)
