@@ -7,10 +7,10 @@ import torch.nn.functional as F
 from memory import Memory
 from torch import Tensor, nn
 
-from defib.capture.graph import walk
 from defib.capture.naming import Names
 from defib.capture.preactivation import recompute
 from defib.capture.session import start
+from defib.capture.walk import walk
 from defib.core.site import Signal, Site
 
 ACTIVATIONS = {

@@ -100,7 +100,8 @@ def test_the_installed_command_passes_no_option_on_that_was_not_given(folder):
 def test_ctrl_c_at_the_terminal_reaches_the_script_alone(folder):
     text = (
         TRAIN
-        + "try:\n    print('on', flush=True)\n    train(9**9)\nexcept KeyboardInterrupt:\n    print('stopped')\n"
+        + "try:\n    print('on', flush=True)\n    train(9**9)\n"
+        + "except KeyboardInterrupt:\n    print('stopped')\n"
     )
     Script(text=text).write(folder)
     command = [sys.executable, "-m", "defib", "run", "-q", "script.py"]

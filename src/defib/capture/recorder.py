@@ -18,7 +18,6 @@ from defib.capture.arrivals import Arrivals
 from defib.capture.border import scalar
 from defib.capture.clock import Clock
 from defib.capture.governor import Governor
-from defib.capture.graph import walk
 from defib.capture.naming import Names
 from defib.capture.nodes import parameters_below
 from defib.capture.norms import StepNorms
@@ -28,6 +27,7 @@ from defib.capture.reading import Collected, Reading
 from defib.capture.scaling import Heard, Scalar, factor, known_skipped
 from defib.capture.summary import Summary
 from defib.capture.vitals import SILENCE
+from defib.capture.walk import walk
 from defib.core.ports import Sink
 
 FLUSH_SECONDS = (0.5, 2.0)
