@@ -386,3 +386,14 @@ def nothing_is_left_on():
 @pytest.fixture
 def sink() -> Memory:
     return Memory()
+
+
+def test_the_tenth_model_of_a_cross_validation_keeps_its_names(sink, monkeypatch):
+    monkeypatch.setattr("defib.capture.naming._REST", 0)  # else a fold must last a second
+    session = start(sink=sink, every=1)
+    for _ in range(10):
+        model = mlp()
+        train(model, torch.optim.SGD(model.parameters(), lr=0.1), 2)
+    session.close()
+    assert session.faults == 0
+    assert [sink.optimizers[i]["parameters"][0] for i in range(10)] == ["0.weight"] * 10

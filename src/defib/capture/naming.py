@@ -5,12 +5,14 @@ import sys
 import weakref
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from time import monotonic
 
 import torch
 from torch import nn
 
 from defib.core.run import Layer
 
+_REST = 20
 _WRAPPERS = {
     "DistributedDataParallel": "module.",
     "DataParallel": "module.",
@@ -57,6 +59,7 @@ class Names:
         self._parameters: dict[str, list[weakref.ref[torch.Tensor]]] = {}
         self._unborn: list[tuple[str, weakref.ref[nn.Module]]] = []
         self._searches = 0
+        self._next_search = 0.0
         for name, root in _named_roots(list(roots)):
             self._add(name, root)
 
@@ -70,13 +73,19 @@ class Names:
         return all(self.owner(p) is not None for p in parameters)
 
     def search(self, parameters: Iterable[torch.Tensor]) -> None:
-        """Look among all live modules for the owners of these parameters; five times a run at most."""
+        """Look among all live modules for the owners of these parameters.
+
+        Five times for the asking; after that a search may take one part in ``_REST`` of the time.
+        """
         wanted = {id(p) for p in parameters if self.owner(p) is None}
-        if not wanted or self._searches >= 5:
+        start = monotonic()
+        if not wanted or (self._searches >= 5 and start < self._next_search):
             return
         self._searches += 1
         for name, root in _named_roots(list(_live_roots(wanted))):
             self._add(name, root)
+        end = monotonic()
+        self._next_search = end + _REST * (end - start)
 
     def complete(self) -> None:
         """Take in lazy modules that have got their parameters by now."""

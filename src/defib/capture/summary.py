@@ -85,6 +85,7 @@ class Summary:
 
     def planned(self, clock: Clock) -> None:
         """It is known which layers an optimiser owns."""
+        self._sink.optimizer(clock.index, clock.facts())  # it may be gone before the next flush
         self._owner.update(dict.fromkeys(clock.paths, clock.index))
         self._changed = True
 
