@@ -11,6 +11,11 @@ from defib.core.run import RunView
 from defib.diagnosis.case_parts import CLASSES, REGRESSION, objective_of, shaped
 from defib.diagnosis.cases import Plan, falling_loss, run_of
 
+FAR = {"target_low": 3.0, "target_high": 103.0, "target_mean": 36.0, "target_spread": 30.0}
+ONES = {"prediction_low": 1.0, "prediction_high": 1.0, "prediction_spread": 0.0}
+HALF = {"target_mean": 0.5, "target_spread": 0.5}
+REACHED = {"target_low": 0.0, "target_high": 1.0, **HALF}
+
 
 def regression_through(
     activation: str,

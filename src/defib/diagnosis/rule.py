@@ -84,6 +84,18 @@ class Consequence:
     within: int | None = None
 
 
+def harms(*effects: tuple[str, str]) -> tuple[Consequence, ...]:
+    """The usual arrows of a harmful cause: to those rules' findings, wherever and whenever they show.
+
+    Args:
+        *effects: Slug of the rule whose findings are explained, and why.
+
+    Returns:
+        One arrow for each.
+    """
+    return tuple(Consequence(rule=rule, why=why, harmful=True, delay=-1) for rule, why in effects)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Expected:
     """One finding that a case must bring.

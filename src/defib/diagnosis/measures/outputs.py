@@ -63,3 +63,24 @@ def range_of(wiring: Wiring) -> tuple[float, float]:
         values = activation.forward(np.array([-1e6, -1.0, 0.0, 1.0, 1e6]), wiring.options)
     low, high = float(values.min()), float(values.max())
     return (low if low > -100 else -np.inf), (high if high < 100 else np.inf)
+
+
+def always_one(run: RunView) -> bool:
+    """Whether everything that entered the loss was exactly 1, or 0 as a logarithm."""
+    if run.objective is None:
+        return False
+    low, high = (run.objective.columns[f"prediction_{end}"] for end in ("low", "high"))
+    value = 0.0 if "LogSoftmaxBackward0" in run.loss_operations else 1.0
+    return bool(len(low) and (low == value).all() and (high == value).all())
+
+
+def range_in_words(low: float, high: float) -> str:
+    """A range in words."""
+    if np.isfinite(low) and np.isfinite(high):
+        return f"{low:.3g} to {high:.3g}"
+    return f"nothing below {low:.3g}" if np.isfinite(low) else f"nothing above {high:.3g}"
+
+
+def name_of(operation: str) -> str:
+    """An activation's name from its node's."""
+    return operation.removesuffix("Backward0").lower()

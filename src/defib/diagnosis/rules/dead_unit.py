@@ -66,7 +66,7 @@ from defib.diagnosis.measures.deaths import Criterion, Deaths, by_cause, deaths
 from defib.diagnosis.measures.learning import Learning, Outcome, change_at, learning, standstill
 from defib.diagnosis.measures.surroundings import flows_around
 from defib.diagnosis.measures.wires import Wires
-from defib.diagnosis.rule import Case, Consequence, Expected, Limit, Place, Rule
+from defib.diagnosis.rule import Case, Consequence, Expected, Limit, Place, Rule, harms
 
 Mask = NDArray[np.bool_]
 
@@ -137,14 +137,11 @@ class DeadUnit(Rule):
             delay=-1,
             why="dead units pass a gradient of exactly zero to the layers that feed them",
         ),
-        *(
-            Consequence(rule=rule, harmful=True, delay=-1, why=why)
-            for rule, why in (
-                ("constant-predictor", "what does not get through the layers cannot tell samples apart"),
-                ("zero-gradient", "a layer that is dead as a whole passes nothing to those below it"),
-                ("lr-too-low", "weights that get next to no gradient move next to nowhere"),
-                ("update-lost", "gradients this small fall below the optimiser's eps"),
-            )
+        *harms(
+            ("constant-predictor", "what does not get through the layers cannot tell samples apart"),
+            ("zero-gradient", "a layer that is dead as a whole passes nothing to those below it"),
+            ("lr-too-low", "weights that get next to no gradient move next to nowhere"),
+            ("update-lost", "gradients this small fall below the optimiser's eps"),
         ),
         *(
             Consequence(rule=rule, place=Place.DOWNSTREAM, share=0.5, harmful=True, delay=-1, why=why)

@@ -53,7 +53,7 @@ from defib.diagnosis.cases import Plan, falling_loss, flat_loss, run_of
 from defib.diagnosis.measures.late import late
 from defib.diagnosis.measures.learning import Learning, learning
 from defib.diagnosis.measures.wires import Wires
-from defib.diagnosis.rule import Case, Consequence, Expected, Limit, Rule
+from defib.diagnosis.rule import Case, Expected, Limit, Rule, harms
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,16 +115,13 @@ class GradientUnderflow(Rule):
             "entries have other reasons",
         ),
     )
-    consequences = tuple(
-        Consequence(rule=rule, harmful=True, delay=-1, why=why)
-        for rule, why in (
-            ("vanishing-gradient", "what is rounded to zero has vanished, in this format only"),
-            ("zero-gradient", "layers below those get nothing at all"),
-            ("dead-unit", "a unit whose gradient is rounded to zero looks silent"),
-            ("constant-predictor", "layers that get no gradient learn nothing"),
-            ("lr-too-low", "weights whose gradient is lost do not move"),
-            ("update-lost", "gradients this small are below the optimiser's eps"),
-        )
+    consequences = harms(
+        ("vanishing-gradient", "what is rounded to zero has vanished, in this format only"),
+        ("zero-gradient", "layers below those get nothing at all"),
+        ("dead-unit", "a unit whose gradient is rounded to zero looks silent"),
+        ("constant-predictor", "layers that get no gradient learn nothing"),
+        ("lr-too-low", "weights whose gradient is lost do not move"),
+        ("update-lost", "gradients this small are below the optimiser's eps"),
     )
 
     def check(self, run: RunView) -> Iterable[Finding]:

@@ -65,7 +65,7 @@ from defib.diagnosis.cases import Plan, falling_loss, flat_loss, run_of
 from defib.diagnosis.measures.answer import Answer, answer
 from defib.diagnosis.measures.gains import Gain, first_gains
 from defib.diagnosis.measures.wires import Wires
-from defib.diagnosis.rule import Case, Consequence, Expected, Limit, Rule
+from defib.diagnosis.rule import Case, Consequence, Expected, Limit, Rule, harms
 
 _FEWEST_SAMPLES = 16
 """Two different units agree on a sample's sign by chance; on a mean to a thousandth they do not."""
@@ -118,18 +118,15 @@ class Initialisation(Rule):
             delay=-1,
             why="weights of zero or dead units pass nothing back",
         ),
-        *(
-            Consequence(rule=rule, harmful=True, delay=-1, why=why)
-            for rule, why in (
-                ("vanishing-gradient", "small first weights shrink the gradient in every layer"),
-                ("exploding-gradient", "large first weights multiply signal and gradient"),
-                ("saturated-unit", "large first weights make large pre-activations"),
-                ("dead-unit", "units that hardly get a signal, or all the same, are off together"),
-                ("constant-predictor", "a signal that is lost or the same in all units tells nothing apart"),
-                ("lr-too-high", "against weights this small any step is large; large ones need small steps"),
-                ("lr-too-low", "hardly any gradient reaches the weights"),
-                ("update-lost", "gradients this small are below the optimiser's eps"),
-            )
+        *harms(
+            ("vanishing-gradient", "small first weights shrink the gradient in every layer"),
+            ("exploding-gradient", "large first weights multiply signal and gradient"),
+            ("saturated-unit", "large first weights make large pre-activations"),
+            ("dead-unit", "units that hardly get a signal, or all the same, are off together"),
+            ("constant-predictor", "a signal that is lost or the same in all units tells nothing apart"),
+            ("lr-too-high", "against weights this small any step is large; large ones need small steps"),
+            ("lr-too-low", "hardly any gradient reaches the weights"),
+            ("update-lost", "gradients this small are below the optimiser's eps"),
         ),
         Consequence(
             rule="non-finite",

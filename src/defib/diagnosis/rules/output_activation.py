@@ -56,21 +56,39 @@ import numpy as np
 
 from defib.core.finding import Cause, Confidence, Evidence, Fault, Finding, Severity
 from defib.core.run import RunView, Wiring
-from defib.diagnosis.case_outputs import absolute_error, classifier, regression_through, relu_scores
+from defib.diagnosis.case_outputs import (
+    FAR,
+    HALF,
+    ONES,
+    REACHED,
+    absolute_error,
+    classifier,
+    regression_through,
+    relu_scores,
+)
 from defib.diagnosis.case_parts import REGRESSION, objective_of
 from defib.diagnosis.cases import Plan, falling_loss, flat_loss, run_of
 from defib.diagnosis.measures.answer import Answer, answer
-from defib.diagnosis.measures.outputs import functions_of, last_activation, never_moves, power_of, range_of
-from defib.diagnosis.rule import Case, Consequence, Expected, Limit, Rule
+from defib.diagnosis.measures.outputs import (
+    always_one,
+    functions_of,
+    last_activation,
+    name_of,
+    never_moves,
+    power_of,
+    range_in_words,
+    range_of,
+)
+from defib.diagnosis.rule import Case, Consequence, Expected, Limit, Rule, harms
 
-_FAR = {"target_low": 3.0, "target_high": 103.0, "target_mean": 36.0, "target_spread": 30.0}
-_ONES = {"prediction_low": 1.0, "prediction_high": 1.0, "prediction_spread": 0.0}
-_HALF = {"target_mean": 0.5, "target_spread": 0.5}
-_REACHED = {"target_low": 0.0, "target_high": 1.0, **_HALF}
 _HIDDEN = (
     "saturated-unit", "vanishing-gradient", "dead-unit", "constant-predictor", "unscaled-data",
     "initialisation", "lr-too-low", "lr-too-high", "update-lost", "exploding-gradient",
 )  # fmt: skip
+_UNFIT = (
+    "an output that cannot fit drives units into their flat sides, and no scale of data or "
+    "step would have made it fit"
+)
 _NORMALISERS = {"SoftmaxBackward0", "LogSoftmaxBackward0"}
 _ONE_SIDED = {"ReluBackward0", "ThresholdBackward0"}
 _LOGITS = {"BinaryCrossEntropyWithLogitsBackward0", "LogSoftmaxBackward0"}
@@ -110,16 +128,7 @@ class OutputActivation(Rule):
             delay=-1,
             why="an output that cannot move passes nothing back",
         ),
-        *(
-            Consequence(
-                rule=rule,
-                harmful=True,
-                delay=-1,
-                why="an output that cannot fit drives units into their flat sides, and no scale of data or "
-                "step would have made it fit",
-            )
-            for rule in _HIDDEN
-        ),
+        *harms(*((rule, _UNFIT) for rule in _HIDDEN)),
         Consequence(
             rule="non-finite",
             when=(Cause.ONE_SIDED_OUTPUT, Cause.NOT_LOG_PROBABILITIES),
@@ -151,7 +160,7 @@ class OutputActivation(Rule):
         layer = run.layer(run.objective.output_layer) if run.objective is not None else None
         single = layer is not None and layer.units == 1 and bool(_NORMALISERS & set(run.loss_operations))
         # one output a row may be one of several rows that the softmax runs over (multiple choice)
-        if not (narrow or single) or not (never_moves(run) or _always_one(run)):
+        if not (narrow or single) or not (never_moves(run) or always_one(run)):
             return None
         where = layer.path if layer is not None else next(iter(uses)).site.path
         return self.found(
@@ -190,7 +199,7 @@ class OutputActivation(Rule):
                 break
         else:
             return None
-        names = (_name(lower), "its own sigmoid" if upper.startswith("Binary") else "its own softmax")
+        names = (name_of(lower), "its own sigmoid" if upper.startswith("Binary") else "its own softmax")
         return self.found(
             Cause.DOUBLE_ACTIVATION,
             Severity.ERROR if state.failing else Severity.WARNING,
@@ -225,7 +234,7 @@ class OutputActivation(Rule):
             Cause.TARGETS_OUT_OF_RANGE,
             bad,
             f"targets reach from {targets[0]:.3g} to {targets[1]:.3g}, and {wiring.activation} gives "
-            f"{_interval(low, high)}",
+            f"{range_in_words(low, high)}",
             evidence=(
                 Evidence(name="smallest target", value=targets[0]),
                 Evidence(name="largest target", value=targets[1]),
@@ -276,16 +285,16 @@ class OutputActivation(Rule):
     CASES: ClassVar[tuple[Case, ...]] = (
         Case(
             name="a softmax over a single output",
-            build=lambda: regression_through("softmax", flat_loss(), _ONES, units=1),
+            build=lambda: regression_through("softmax", flat_loss(), ONES, units=1),
             expect=(Expected(cause=Cause.SOFTMAX_OVER_ONE, severity=Severity.ERROR, layer="head"),),
         ),
         Case(
             name="a softmax over several choices with one output each",
-            build=lambda: regression_through("softmax", falling_loss(), _REACHED, units=1),
+            build=lambda: regression_through("softmax", falling_loss(), REACHED, units=1),
         ),
         Case(
             name="targets up to 103 behind a sigmoid",
-            build=lambda: regression_through("sigmoid", flat_loss(), _FAR),
+            build=lambda: regression_through("sigmoid", flat_loss(), FAR),
             expect=(Expected(cause=Cause.TARGETS_OUT_OF_RANGE, severity=Severity.ERROR, layer="head"),),
         ),
         Case(
@@ -309,20 +318,20 @@ class OutputActivation(Rule):
         Case(
             name="targets from 0 to 1 behind a sigmoid",
             build=lambda: regression_through(
-                "sigmoid", falling_loss(), {"target_low": 0.0, "target_high": 1.0, **_HALF}
+                "sigmoid", falling_loss(), {"target_low": 0.0, "target_high": 1.0, **HALF}
             ),
         ),
         Case(
             name="targets that are never negative behind a ReLU",
             build=lambda: regression_through(
-                "relu", falling_loss(), {"target_low": 0.0, "target_high": 90.0, **_HALF}
+                "relu", falling_loss(), {"target_low": 0.0, "target_high": 90.0, **HALF}
             ),
         ),
         Case(
             name="a linear output",
             build=lambda: replace(
                 run_of(Plan(path="fc1"), loss_operations=("MseLossBackward0",)),
-                objective=objective_of({**REGRESSION, **_FAR}, "MseLossBackward0"),
+                objective=objective_of({**REGRESSION, **FAR}, "MseLossBackward0"),
             ),
         ),
         Case(
@@ -343,24 +352,3 @@ class OutputActivation(Rule):
         ),
         Case(name="a cross-entropy on logits", build=lambda: classifier("LogSoftmaxBackward0")),
     )
-
-
-def _always_one(run: RunView) -> bool:
-    """Whether everything that entered the loss was exactly 1, or 0 as a logarithm."""
-    if run.objective is None:
-        return False
-    low, high = (run.objective.columns[f"prediction_{end}"] for end in ("low", "high"))
-    value = 0.0 if "LogSoftmaxBackward0" in run.loss_operations else 1.0
-    return bool(len(low) and (low == value).all() and (high == value).all())
-
-
-def _interval(low: float, high: float) -> str:
-    """A range in words."""
-    if np.isfinite(low) and np.isfinite(high):
-        return f"{low:.3g} to {high:.3g}"
-    return f"nothing below {low:.3g}" if np.isfinite(low) else f"nothing above {high:.3g}"
-
-
-def _name(operation: str) -> str:
-    """An activation's name from its node's."""
-    return operation.removesuffix("Backward0").lower()

@@ -53,7 +53,7 @@ from defib.core.run import Objective, RunView
 from defib.diagnosis.case_parts import CLASSES, REGRESSION, objective_of
 from defib.diagnosis.cases import Plan, broken_loss, falling_loss, flat_loss, run_of
 from defib.diagnosis.measures.answer import Answer, answer
-from defib.diagnosis.rule import Case, Consequence, Expected, Limit, Rule
+from defib.diagnosis.rule import Case, Consequence, Expected, Limit, Rule, harms
 
 
 class UnscaledData(Rule):
@@ -97,17 +97,14 @@ class UnscaledData(Rule):
             delay=-1,
             why="saturated and dead units pass nothing back",
         ),
-        *(
-            Consequence(rule=rule, harmful=True, delay=-1, why=why)
-            for rule, why in (
-                ("saturated-unit", "pre-activations grow with the inputs"),
-                ("exploding-gradient", "the gradient of the first weights grows with the inputs"),
-                ("vanishing-gradient", "what large inputs saturate passes no gradient"),
-                ("dead-unit", "large inputs make updates that throw units off"),
-                ("lr-too-high", "the largest stable step falls with the square of the inputs"),
-                ("lr-too-low", "large data leaves only small steps stable"),
-                ("constant-predictor", "saturated and dead units pass nothing on"),
-            )
+        *harms(
+            ("saturated-unit", "pre-activations grow with the inputs"),
+            ("exploding-gradient", "the gradient of the first weights grows with the inputs"),
+            ("vanishing-gradient", "what large inputs saturate passes no gradient"),
+            ("dead-unit", "large inputs make updates that throw units off"),
+            ("lr-too-high", "the largest stable step falls with the square of the inputs"),
+            ("lr-too-low", "large data leaves only small steps stable"),
+            ("constant-predictor", "saturated and dead units pass nothing on"),
         ),
         Consequence(
             rule="non-finite",

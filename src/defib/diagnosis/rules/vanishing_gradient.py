@@ -57,7 +57,7 @@ from defib.diagnosis.measures.blame import blame
 from defib.diagnosis.measures.learning import Learning, Outcome, learning
 from defib.diagnosis.measures.ledger import Ledger, backward_ledger, main_path
 from defib.diagnosis.measures.wires import Wires
-from defib.diagnosis.rule import Case, Consequence, Expected, Limit, Rule
+from defib.diagnosis.rule import Case, Expected, Limit, Rule, harms
 
 
 def _chain(loss_of_each: float, weights: float, depth: int = 8) -> tuple[Plan, ...]:
@@ -95,13 +95,10 @@ class VanishingGradient(Rule):
         ),
     )
 
-    consequences = tuple(
-        Consequence(rule=rule, harmful=True, delay=-1, why=why)
-        for rule, why in (
-            ("constant-predictor", "layers that get no signal do not learn to tell samples apart"),
-            ("lr-too-low", "weights that get next to no gradient move next to nowhere"),
-            ("update-lost", "gradients this small fall below the optimiser's eps"),
-        )
+    consequences = harms(
+        ("constant-predictor", "layers that get no signal do not learn to tell samples apart"),
+        ("lr-too-low", "weights that get next to no gradient move next to nowhere"),
+        ("update-lost", "gradients this small fall below the optimiser's eps"),
     )
 
     def check(self, run: RunView) -> Iterable[Finding]:
