@@ -27,6 +27,9 @@ class Memory:
     sizes: list[tuple[int, tuple[str, ...], NDArray[np.float32]]] = field(default_factory=list)
     objectives: list[tuple[int, dict[str, str], NDArray[np.float64]]] = field(default_factory=list)
     events: list[tuple[int, str, dict[str, Any]]] = field(default_factory=list)
+    exhibits: dict[tuple[str, str, int], tuple[dict[str, Any], dict[str, NDArray[np.generic]]]] = field(
+        default_factory=dict
+    )
     status: str | None = None
 
     seconds = 0.0
@@ -63,6 +66,16 @@ class Memory:
 
     def event(self, step: int, kind: str, data: dict[str, Any]) -> None:
         self.events.append((step, kind, data))
+
+    def exhibit(
+        self,
+        kind: str,
+        path: str,
+        step: int,
+        facts: dict[str, Any],
+        arrays: dict[str, NDArray[np.generic]],
+    ) -> None:
+        self.exhibits[kind, path, step] = (dict(facts), {name: a.copy() for name, a in arrays.items()})
 
     def close(self, status: str) -> None:
         self.status = status

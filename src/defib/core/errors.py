@@ -11,6 +11,7 @@
      |    +-- RecordTooNew     65  record-too-new   written by a newer defib
      +-- OutputError           73  output           the record cannot be created there
      +-- EnvironmentProblem    69  environment      python or a package here cannot do this
+     +-- Refused               77  refused          a treatment cannot be done safely here
 
 Each has a ``slug`` (its page in the docs) and an ``exit_code`` (after BSD's
 ``sysexits.h``). A script's own exit code is never one that defib chose.
@@ -75,3 +76,10 @@ class EnvironmentProblem(DefibError):
 
     slug = "environment"
     exit_code = 69
+
+
+class Refused(DefibError):
+    """A treatment cannot be done safely here; nothing was changed."""
+
+    slug = "refused"
+    exit_code = 77

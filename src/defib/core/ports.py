@@ -72,5 +72,18 @@ class Sink(Protocol):
     def event(self, step: int, kind: str, data: dict[str, Any]) -> None:
         """Something that happened once; written at once."""
 
+    def exhibit(
+        self,
+        kind: str,
+        path: str,
+        step: int,
+        facts: dict[str, Any],
+        arrays: dict[str, NDArray[np.generic]],
+    ) -> None:
+        """Arrays kept as evidence, see :class:`defib.core.run.Exhibit`.
+
+        A later call with the same kind, path and step replaces the earlier.
+        """
+
     def close(self, status: str) -> None:
         """Everything is written; ``status`` says how the run ended."""

@@ -266,6 +266,25 @@ class Event:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Exhibit:
+    """Arrays kept as evidence about one place at one step: what a number alone cannot prove.
+
+    Attributes:
+        kind: What it shows ("dead-units", "autopsy", "curvature", "confusion").
+        path: The layer that it is about; "" for the whole model.
+        step: Optimiser step that it belongs to; -1 before the first.
+        facts: Its details, JSON-able.
+        arrays: Named arrays of any shape; float16 to float64, integers and booleans.
+    """
+
+    kind: str
+    path: str
+    step: int
+    facts: dict[str, Any] = field(default_factory=dict)
+    arrays: dict[str, NDArray[np.generic]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
 class RunView:
     """One run, as rules see it. Missing data is missing: see ``unseen``.
 
@@ -281,6 +300,7 @@ class RunView:
         flow: For each site and signal the RMS over entries at each sampled step, shape (R,);
             NaN where that reading is missing.
         events: In order of time.
+        exhibits: Arrays kept as evidence, in order of step.
         loss_operations: Autograd node names between the last layer and the loss, loss first.
         objective: What the loss compared; None if it was never read.
         unseen: What was not observed, and why.
@@ -297,6 +317,7 @@ class RunView:
     flow_steps: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
     flow: dict[tuple[Site, Signal], NDArray[np.float64]] = field(default_factory=dict)
     events: tuple[Event, ...] = ()
+    exhibits: tuple[Exhibit, ...] = ()
     loss_operations: tuple[str, ...] = ()
     objective: Objective | None = None
     unseen: tuple[Unseen, ...] = ()

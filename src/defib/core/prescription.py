@@ -1,0 +1,60 @@
+"""What to do about a finding: plain data, JSON-able."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from defib.core.finding import Cause
+
+Value = float | int | str | bool | tuple[int, ...] | tuple[str, ...]
+
+Dose = Mapping[str, Value]
+"""How much, and where: a treatment's own names and numbers; its page explains each."""
+
+
+class Safety(StrEnum):
+    """What a treatment does to a network that has already learnt something; from harmless to harsh."""
+
+    PRESERVES = "preserves-function"
+    """Outputs stay as they are, bit for bit or within the rounding that its page states."""
+    SETTINGS = "changes-training"
+    """Only how the optimiser goes on from here; the network itself is left alone."""
+    CHANGES = "changes-function"
+    """The network answers differently from this moment on."""
+    RESTART = "needs-restart"
+    """What was learnt is lost, or it only helps from the first step on."""
+    SOURCE = "source-change"
+    """Only the user's source can be changed: a patch is shown, nothing is done."""
+
+    @property
+    def rank(self) -> int:
+        """0 for the most harmless."""
+        return list(Safety).index(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prescription:
+    """One treatment for one finding.
+
+    Attributes:
+        treatment: Slug of the treatment; ``defib explain SLUG`` is its page.
+        rule: Slug of the rule whose finding it is for.
+        cause: That finding's cause.
+        layer: That finding's layer; "" for the whole model.
+        safety: What it does to the network.
+        dose: How much, computed from the evidence.
+        reason: Why this, one sentence for a person.
+        strength: Expected help between 0 and 1, by which prescriptions for one finding are ranked:
+            1 removes the cause, 0.5 makes it harmless, below that it only eases it.
+        patch: What to change in the source, as text; "" if nothing needs to be.
+    """
+
+    treatment: str
+    rule: str
+    cause: Cause
+    layer: str
+    safety: Safety
+    reason: str
+    strength: float
+    dose: Dose = field(default_factory=dict)
+    patch: str = ""

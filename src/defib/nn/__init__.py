@@ -1,0 +1,1 @@
+"""Activations and initialisers for use in models, in the style of ``torch.nn``."""

@@ -1,0 +1,1 @@
+"""From a finding to a changed network: treatments, and the surgery that makes them all or nothing."""

@@ -1,0 +1,218 @@
+"""Edits a training state step by step, so that every step can be taken back.
+
+Before anything is changed, how to change it back is written down: an
+interruption at any moment, Ctrl-C included, leaves a journal whose reversal
+restores every bit. A treatment uses nothing but these edits and is thereby all
+or nothing.
+"""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import nn
+
+from defib.core.errors import Refused
+from defib.therapy.train_state import TrainState
+
+Index = tuple[Any, ...]
+"""What stands in the brackets of ``tensor[...]``; () for all of it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Edit:
+    """One step of a treatment, with its reversal.
+
+    Attributes:
+        what: In words, with the path ("fc1.weight[3:5]").
+        undo: Puts back what was there, bit for bit; harmless if the edit never happened.
+        stands: Whether what the edit wrote is still there, untouched by later training.
+    """
+
+    what: str
+    undo: Callable[[], None]
+    stands: Callable[[], bool]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Receipt:
+    """What was done, enough to undo it bit for bit.
+
+    Attributes:
+        treatment: Its slug.
+        edits: In the order in which they were made.
+    """
+
+    treatment: str
+    edits: tuple[Edit, ...] = field(repr=False)
+
+    @property
+    def changed(self) -> tuple[str, ...]:
+        """What was changed, in words."""
+        return tuple(edit.what for edit in self.edits)
+
+    def undo(self, force: bool = False) -> None:
+        """Puts everything back as it was right before the treatment.
+
+        Args:
+            force: Also where training has moved on what the treatment wrote.
+
+        Raises:
+            Refused: If training has moved on and ``force`` is not set; nothing is changed then.
+        """
+        moved = () if force else tuple(edit.what for edit in self.edits if not edit.stands())
+        if moved:
+            raise Refused(f"{self.treatment}: {moved[0]} has been trained since; undo(force=True) resets it")
+        for edit in reversed(self.edits):
+            edit.undo()
+
+
+class Surgery:
+    """One treatment under way.
+
+    Args:
+        state: What is edited.
+        treatment: Its slug; together with ``seed`` it seeds :attr:`generator`.
+        seed: The same on all ranks of a job, so that their replicas stay equal.
+    """
+
+    def __init__(self, state: TrainState, treatment: str, seed: int = 0) -> None:
+        self.state = state
+        self._treatment = treatment
+        self._journal: list[Edit] = []
+        digest = hashlib.sha256(f"{treatment}:{seed}".encode()).digest()
+        self.generator = torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
+        """All randomness of the treatment; the user's own generators are never drawn from."""
+
+    def write(self, what: str, tensor: torch.Tensor, values: torch.Tensor, where: Index = ()) -> None:
+        """Overwrites a tensor, or a part of it, in place.
+
+        Args:
+            what: The tensor's name.
+            tensor: A parameter, a buffer or an optimiser's state.
+            values: New values, any dtype and device; broadcast to the part.
+            where: Which part, as in ``tensor[where]``.
+
+        Raises:
+            Refused: If the tensor is sparse or sharded.
+        """
+        if getattr(tensor, "is_sparse", False) or hasattr(tensor, "to_local"):
+            raise Refused(f"{what} is sparse or sharded; defib edits ordinary tensors only")
+        data = tensor.detach()
+        before = data[where].clone()
+
+        def put(part: torch.Tensor) -> None:
+            with torch.no_grad():
+                data[where] = part
+
+        new = values.to(device=data.device, dtype=data.dtype).expand_as(before).clone()
+        self._do(
+            what,
+            lambda: put(new),
+            lambda: put(before),
+            lambda: _same_bits(data[where], new),
+        )
+
+    def attribute(self, what: str, owner: object, name: str, value: object) -> None:
+        """Sets an attribute of a module or a scheduler."""
+        before = getattr(owner, name)
+        self._do(
+            what,
+            lambda: setattr(owner, name, value),
+            lambda: setattr(owner, name, before),
+            lambda: _same(getattr(owner, name), value),
+        )
+
+    def replace(self, path: str, module: nn.Module) -> None:
+        """Puts another module at a path, in the mode of the old one.
+
+        Args:
+            path: As the user knows it; not the model itself.
+            module: The new one; moved to the old one's device and floating-point format.
+
+        Raises:
+            Refused: If it is the model itself, or wrapped.
+        """
+        if not path:
+            raise Refused("the model itself cannot be replaced, only a module in it")
+        parent_path, _, name = path.rpartition(".")
+        parent, before = self.state.module(parent_path), self.state.module(path)
+        held = parent._modules[name]
+        if held is not before:
+            raise Refused(f"{path} is wrapped (compiled or parallel); swap it before it is wrapped")
+        module.train(before.training)
+        like = next(iter(before.parameters()), None)
+        like = next(self.state.bare.parameters(), None) if like is None else like
+        if like is not None:
+            module.to(device=like.device, dtype=like.dtype)
+        table = parent._modules
+        self._do(
+            path,
+            lambda: table.__setitem__(name, module),
+            lambda: table.__setitem__(name, held),
+            lambda: table.get(name) is module,
+        )
+
+    def setting(self, optimizer: torch.optim.Optimizer, group: int, key: str, value: object) -> None:
+        """Sets a hyper-parameter of one parameter group."""
+        settings = optimizer.param_groups[group]
+        before, had = settings.get(key), key in settings
+
+        def back() -> None:
+            if had:
+                settings[key] = before
+            else:
+                settings.pop(key, None)
+
+        what = f"{type(optimizer).__name__} group {group} {key}"
+        self._do(
+            what, lambda: settings.__setitem__(key, value), back, lambda: _same(settings.get(key), value)
+        )
+
+    def adopt(self, new: nn.Parameter, like: nn.Parameter, what: str) -> None:
+        """Gives a new parameter to the optimiser that owns ``like``, in the same group.
+
+        Raises:
+            Refused: If no optimiser owns ``like``.
+        """
+        owned = self.state.owner(like)
+        if owned is None:
+            raise Refused(f"{what}: no optimiser owns the layer, so nobody would train it")
+        held = owned.optimizer.param_groups[owned.group]["params"]
+        table = owned.optimizer.state
+
+        def back() -> None:
+            held[:] = [p for p in held if p is not new]
+            table.pop(new, None)
+
+        self._do(what, lambda: held.append(new), back, lambda: any(p is new for p in held))
+
+    def close(self) -> Receipt:
+        """The treatment is complete."""
+        return Receipt(treatment=self._treatment, edits=tuple(self._journal))
+
+    def take_back(self) -> None:
+        """Undo what was done so far, the last edit first."""
+        while self._journal:
+            self._journal[-1].undo()
+            self._journal.pop()
+
+    def _do(
+        self, what: str, act: Callable[[], object], undo: Callable[[], None], stands: Callable[[], bool]
+    ) -> None:
+        """Write down the reversal, then act: an interruption in between undoes what never happened."""
+        self._journal.append(Edit(what=what, undo=undo, stands=stands))
+        act()
+
+
+def _same(found: object, written: object) -> bool:
+    """Whether a setting is still what was written."""
+    return found is written or bool(found == written)
+
+
+def _same_bits(a: torch.Tensor, b: torch.Tensor) -> bool:
+    """Equal as bytes: NaN equals itself, -0 does not equal 0."""
+    left, right = a.detach().cpu().contiguous(), b.detach().cpu().contiguous()
+    return left.reshape(-1).view(torch.uint8).equal(right.reshape(-1).view(torch.uint8))
