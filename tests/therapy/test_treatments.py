@@ -10,7 +10,6 @@ import pytest
 import torch
 
 from defib.core.errors import Refused
-from defib.core.finding import Cause
 from defib.core.prescription import Dose, Prescription, Safety
 from defib.therapy.engine import treat, treatments
 from defib.therapy.surgery import Surgery
@@ -25,8 +24,8 @@ each_case = pytest.mark.parametrize(("cls", "case"), CASES, ids=NAMES)
 def prescription(cls: type[Treatment], dose: Dose) -> Prescription:
     return Prescription(
         treatment=cls.slug,
-        rule="dead-unit",
-        cause=Cause.BORN_DEAD,
+        rule="",
+        cause=None,
         layer="",
         safety=cls.safety,
         reason="a test",

@@ -38,8 +38,8 @@ class Prescription:
 
     Attributes:
         treatment: Slug of the treatment; ``defib explain SLUG`` is its page.
-        rule: Slug of the rule whose finding it is for.
-        cause: That finding's cause.
+        rule: Slug of the rule whose finding it is for; "" if a person asked for it.
+        cause: That finding's cause; None if a person asked for it.
         layer: That finding's layer; "" for the whole model.
         safety: What it does to the network.
         dose: How much, computed from the evidence.
@@ -51,7 +51,7 @@ class Prescription:
 
     treatment: str
     rule: str
-    cause: Cause
+    cause: Cause | None
     layer: str
     safety: Safety
     reason: str

@@ -8,8 +8,9 @@ treatments name the findings that they are indicated for.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from random import Random
 from typing import ClassVar
 
 from defib.core.finding import Cause, Finding
@@ -121,6 +122,18 @@ class Treatment(ABC):
             surgery: The only way to change anything.
             dose: As prescribed, or as a person typed it (``--treat SLUG:key=value``).
         """
+
+    def drawn(self, draw: Random, layers: Sequence[str]) -> Dose:
+        """A dose without a look at the evidence, for the random arm of a trial.
+
+        Args:
+            draw: The only source of chance.
+            layers: Paths of the model's layers.
+
+        Returns:
+            A dose that could be typed; by default one layer and nothing else.
+        """
+        return {"layer": draw.choice(list(layers))} if layers else {}
 
     def patch(self, finding: Finding, run: RunView, dose: Dose) -> str:
         """What to change in the source instead, or as well; "" for nothing."""

@@ -29,6 +29,8 @@ References:
     Goyal et al. 2017 (arXiv 1706.02677), section 2.2: momentum and a changing rate.
 """
 
+from collections.abc import Sequence
+from random import Random
 from typing import ClassVar
 
 import torch
@@ -88,6 +90,10 @@ class ScaleLr(Treatment):
     def dose(self, finding: Finding, run: RunView) -> Dose | None:
         del run
         return {"factor": 10.0 if finding.rule == "lr-too-low" else 0.1}
+
+    def drawn(self, draw: Random, layers: Sequence[str]) -> Dose:
+        del layers
+        return {"factor": draw.choice((0.1, 10.0))}
 
     def operate(self, surgery: Surgery, dose: Dose) -> None:
         factor = dose.get("factor")

@@ -1,0 +1,81 @@
+"""A run as if it had begun later: what holds since a treatment, not what held before it."""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from defib.core.run import Liveness, Norms, Objective, Optimizer, Pairs, RunView, Series
+
+
+def since(run: RunView, step: int) -> RunView:
+    """Only what was seen at or after a step.
+
+    Liveness keeps its last gradients, which are all that is asked about a unit now;
+    a unit whose last one lies before ``step`` counts as silent since then.
+
+    Args:
+        run: The whole run.
+        step: First step that counts.
+
+    Returns:
+        The later part, under the run's own count of steps.
+    """
+    at = run.flow_steps >= step
+    return replace(
+        run,
+        readings=tuple(r for r in run.readings if r.first >= step),
+        liveness={path: _liveness(live, step) for path, live in run.liveness.items()},
+        optimizers=tuple(_optimizer(o, step) for o in run.optimizers),
+        norms=None if run.norms is None else _norms(run.norms, step),
+        pairs={index: _pairs(pairs, step) for index, pairs in run.pairs.items()},
+        logged={name: _series(series, step) for name, series in run.logged.items()},
+        flow_steps=run.flow_steps[at],
+        flow={key: values[at] for key, values in run.flow.items()},
+        events=tuple(e for e in run.events if e.step >= step or e.step < 0),
+        exhibits=tuple(e for e in run.exhibits if e.step >= step),
+        objective=None if run.objective is None else _objective(run.objective, step),
+    )
+
+
+def _series(series: Series, step: int) -> Series:
+    kept = series.steps >= step
+    return Series(steps=series.steps[kept], values=series.values[kept])
+
+
+def _optimizer(optimizer: Optimizer, step: int) -> Optimizer:
+    streams: dict[str, Any] = {name: _series(getattr(optimizer, name), step) for name in ("loss", "lr", "scale")}
+    return replace(optimizer, **streams)
+
+
+def _liveness(live: Liveness, step: int) -> Liveness:
+    """Units that got a gradient since then are alive; the count of such steps is not known that finely."""
+    steps = max(0, min(live.steps, live.last_step + 1 - step))
+    alive = live.last_alive >= step
+    return replace(
+        live,
+        steps=steps,
+        first_alive=np.where(alive, np.maximum(live.first_alive, step), -1),
+        last_alive=np.where(alive, live.last_alive, -1),
+        alive_steps=np.where(alive, np.minimum(live.alive_steps, steps), 0),
+    )
+
+
+def _norms(norms: Norms, step: int) -> Norms:
+    kept = norms.steps >= step
+    return replace(norms, **_cut(norms, kept, ("steps", "gradient", "weight", "update", "swallowed")))
+
+
+def _pairs(pairs: Pairs, step: int) -> Pairs:
+    return replace(pairs, **_cut(pairs, pairs.steps >= step, tuple(vars(pairs))))
+
+
+def _objective(objective: Objective, step: int) -> Objective:
+    kept = objective.steps >= step
+    columns = {name: values[kept] for name, values in objective.columns.items()}
+    return replace(objective, steps=objective.steps[kept], columns=columns)
+
+
+def _cut(part: object, kept: NDArray[np.bool_], names: tuple[str, ...]) -> dict[str, Any]:
+    return {name: getattr(part, name)[kept] for name in names}
