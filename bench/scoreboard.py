@@ -1,16 +1,18 @@
 """Every case and its fixed twin under `defib run` with default settings, scored.
 
-Command: .venv/bin/python bench/scoreboard.py [--cases DIR] [--only ID ...] [--jobs 2]
+Command: .venv/bin/python bench/scoreboard.py [--cases DIR --out PAGE] [--only ID ...] [--jobs 2]
 
 A case is ``case_ID.py`` (an ordinary script; ``--fixed`` applies the fix) beside
 ``case_ID.json`` with its known cause. The scripts are run unchanged. Scoring is
 that of the cases' README: detected (a finding of warning or worse), right (the
 first finding's fault is expected or also accepted), strict (expected), false
-alarm (a warning or worse on a healthy or fixed run).
+alarm (a warning or worse on a healthy or fixed run). The page of other cases than the
+default ones is written only where --out says.
 """
 
 import argparse
 import json
+import shlex
 import subprocess
 import sys
 import tempfile
@@ -24,6 +26,7 @@ from typing import Any
 from scipy.stats import beta
 
 HERE = Path(__file__).parent
+CASES = HERE.parent.parent / "shared" / "cases"
 RESULT = HERE / "results" / "scoreboard.md"
 ALARMING = {"error", "warning"}
 
@@ -102,7 +105,7 @@ def interval(hits: int, total: int) -> str:
     return f"{hits} of {total} = {hits / total:.1%} [{low:.1%}, {high:.1%}]"
 
 
-def page(outcomes: list[Outcome], seconds: float) -> str:
+def page(outcomes: list[Outcome], seconds: float, title: str, note: str) -> str:
     """The scoreboard as Markdown."""
     sick = [o for o in outcomes if not o.healthy]
     sound = [o for o in outcomes if o.healthy]
@@ -110,9 +113,10 @@ def page(outcomes: list[Outcome], seconds: float) -> str:
     findings = sum(len(o.alarms) for o in detected)
     alarmed = sum(bool(o.alarms) for o in sound)
     lines = [
-        "# Scoreboard",
+        f"# {title}",
         "",
-        "Made by `.venv/bin/python bench/scoreboard.py`, "
+        *([note, ""] if note else []),
+        f"Made by `.venv/bin/python {' '.join(['bench/scoreboard.py', *map(shlex.quote, sys.argv[1:])])}`, "
         f"{date.today()}, {len(outcomes)} runs in {seconds:.0f} s; 95 % Clopper-Pearson intervals.",
         "",
         f"- detected: {interval(len(detected), len(sick))}",
@@ -138,7 +142,10 @@ def page(outcomes: list[Outcome], seconds: float) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--cases", type=Path, default=HERE.parent.parent / "shared" / "cases")
+    parser.add_argument("--cases", type=Path, default=CASES)
+    parser.add_argument("--out", type=Path, default=None, help="write the page here")
+    parser.add_argument("--title", default="Scoreboard")
+    parser.add_argument("--note", default="", help="a paragraph under the title")
     parser.add_argument("--only", nargs="*", default=None)
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--keep", type=Path, default=None, help="keep the records in this folder")
@@ -155,11 +162,12 @@ def main() -> None:
         folder.mkdir(parents=True, exist_ok=True)
         jobs = [(script, fixed) for script in scripts for fixed in (False, True)]
         outcomes = list(pool.map(lambda job: run(*job, folder), jobs))
-    text = page(outcomes, time.monotonic() - start)
+    text = page(outcomes, time.monotonic() - start, options.title, options.note)
     print(text)
-    if not options.only:
-        RESULT.parent.mkdir(exist_ok=True)
-        RESULT.write_text(text)
+    out = options.out or (None if options.only or options.cases != CASES else RESULT)
+    if out:
+        out.parent.mkdir(exist_ok=True)
+        out.write_text(text)
 
 
 if __name__ == "__main__":
