@@ -9,6 +9,7 @@ or nothing.
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
@@ -155,6 +156,41 @@ class Surgery:
             lambda: table.get(name) is module,
         )
 
+    def attach(self, path: str, name: str, module: nn.Module, before: bool) -> None:
+        """Puts a module right before or behind another, which keeps its own name and its parameters' names.
+
+        Args:
+            path: The module that stays.
+            name: Under which the new one becomes its child; part of the state dict from now on.
+            module: Maps what flows there to the same shape.
+            before: In front of it (it then has one input), else behind.
+
+        Raises:
+            Refused: If there is a child of that name already.
+        """
+        owner = self.state.module(path)
+        if name in owner._modules or hasattr(owner, name):
+            raise Refused(f"{path} has something called {name} already")
+        module.train(owner.training)
+        like = next(owner.parameters(), None)
+        if like is not None:
+            module.to(device=like.device, dtype=like.dtype)
+        handles: list[torch.utils.hooks.RemovableHandle] = []
+
+        def act() -> None:
+            owner.add_module(name, module)
+            if before:
+                handles.append(owner.register_forward_pre_hook(partial(_through_before, name)))
+            else:
+                handles.append(owner.register_forward_hook(partial(_through_behind, name)))
+
+        def back() -> None:
+            for handle in handles:
+                handle.remove()
+            owner._modules.pop(name, None)
+
+        self._do(f"{path}.{name}", act, back, lambda: owner._modules.get(name) is module)
+
     def setting(self, optimizer: torch.optim.Optimizer, group: int, key: str, value: object) -> None:
         """Sets a hyper-parameter of one parameter group."""
         settings = optimizer.param_groups[group]
@@ -189,6 +225,26 @@ class Surgery:
 
         self._do(what, lambda: held.append(new), back, lambda: any(p is new for p in held))
 
+    def forget(self, what: str, parameter: torch.Tensor) -> None:
+        """Takes away what the optimiser remembers of a parameter: it starts as with a new one."""
+        owned = self.state.owner(parameter)
+        table = owned.optimizer.state if owned is not None else {}
+        if parameter not in table:
+            return
+        held = table[parameter]
+        before = {key: v.clone() if torch.is_tensor(v) else v for key, v in held.items()}
+
+        def back() -> None:
+            for key, value in before.items():
+                found = held.get(key)
+                if torch.is_tensor(found) and torch.is_tensor(value):
+                    found.copy_(value)
+                else:
+                    held[key] = value
+            table[parameter] = held
+
+        self._do(what, lambda: table.pop(parameter), back, lambda: parameter not in table)
+
     def close(self) -> Receipt:
         """The treatment is complete."""
         return Receipt(treatment=self._treatment, edits=tuple(self._journal))
@@ -205,6 +261,15 @@ class Surgery:
         """Write down the reversal, then act: an interruption in between undoes what never happened."""
         self._journal.append(Edit(what=what, undo=undo, stands=stands))
         act()
+
+
+def _through_before(name: str, module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+    """A module-level function, so that a model with this hook can still be pickled and copied."""
+    return (module._modules[name](inputs[0]), *inputs[1:])  # type: ignore[misc]
+
+
+def _through_behind(name: str, module: nn.Module, _inputs: tuple[Any, ...], output: Any) -> Any:
+    return module._modules[name](output)  # type: ignore[misc]
 
 
 def _same(found: object, written: object) -> bool:

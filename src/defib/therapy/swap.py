@@ -1,0 +1,156 @@
+"""Exchanges one activation for another in the live network."""
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from dataclasses import replace
+from random import Random
+from typing import ClassVar
+
+import torch
+from torch import nn
+
+from defib.core.errors import Refused
+from defib.core.finding import Finding
+from defib.core.prescription import Dose, Prescription, Safety
+from defib.core.run import RunView, Wiring
+from defib.core.site import Site
+from defib.therapy.surgery import Surgery
+from defib.therapy.train_state import TrainState
+from defib.therapy.treatment import Case, Treatment
+
+
+class Swap(Treatment):
+    """Puts another activation in the place of the modules that are activations now.
+
+    The dose names them: ``activations``, paths of modules; none for all. A shared
+    module is exchanged at all its places.
+    """
+
+    safety = Safety.CHANGES
+
+    activation: ClassVar[str]
+    """What it puts in, by its name in ``core.activations``."""
+
+    @abstractmethod
+    def make(self, old: nn.Module) -> nn.Module:
+        """The new activation in the place of ``old``."""
+
+    def dose(self, finding: Finding, run: RunView) -> Dose | None:
+        wirings = self._others(finding, run)
+        paths = dict.fromkeys(path for w in wirings if (path := own_module(w, run)))
+        return {"activations": tuple(paths)} if wirings else None
+
+    def prescribe(self, finding: Finding, run: RunView) -> Prescription | None:
+        found = super().prescribe(finding, run)
+        functional = found is not None and not found.dose["activations"]
+        return replace(found, safety=Safety.SOURCE) if found is not None and functional else found
+
+    def patch(self, finding: Finding, run: RunView, dose: Dose) -> str:
+        if dose["activations"]:
+            return ""
+        names = sorted({w.activation for w in self._others(finding, run)})
+        where = f"behind {finding.layer}" if finding.layer else "in the model's forward"
+        module = type(self.make(nn.ReLU())).__name__
+        home = "torch.nn" if hasattr(nn, module) else "defib.nn"
+        return (
+            f"{where}, {' and '.join(names)} is called as a function: make {home}.{module}() a module in "
+            "__init__ and call that instead"
+        )
+
+    def drawn(self, draw: Random, layers: Sequence[str]) -> Dose:
+        del draw, layers
+        return {"activations": ()}
+
+    def operate(self, surgery: Surgery, dose: Dose) -> None:
+        given = dose.get("activations", ())
+        paths = given if isinstance(given, tuple) else (str(given),)
+        paths = paths or tuple(n for n, m in surgery.state.bare.named_modules() if is_activation(m))
+        if not paths:
+            raise Refused(f"{self.slug}: no activation of this model is a module; see its patch")
+        for path in map(str, paths):
+            old = surgery.state.module(path)
+            if not is_activation(old):
+                raise Refused(f"{self.slug}: {path} is a {type(old).__name__}, no activation")
+        for path in map(str, paths):
+            self._swap(surgery, path)
+
+    def _others(self, finding: Finding, run: RunView) -> tuple[Wiring, ...]:
+        """The activations concerned that are not this one already."""
+        return tuple(w for w in concerned(finding, run) if w.activation != self.activation)
+
+    def _swap(self, surgery: Surgery, path: str) -> None:
+        old = surgery.state.module(path)
+        new = self.make(old)
+        for place in surgery.state.uses_of(old):
+            surgery.replace(place, new)
+        trained = [p for o in surgery.state.optimizers for g in o.param_groups for p in g["params"]]
+        for parameter in new.parameters():
+            surgery.adopt(parameter, trained[0], f"{path} ({type(new).__name__})")
+
+
+def is_activation(module: nn.Module) -> bool:
+    """An elementwise activation of torch or of ours, not a softmax, gate or attention."""
+    home = type(module).__module__
+    excluded = (nn.Softmax, nn.LogSoftmax, nn.Softmin, nn.Softmax2d, nn.MultiheadAttention, nn.GLU)
+    known = home in {"torch.nn.modules.activation", "defib.nn.activations"}
+    return known and not isinstance(module, excluded)
+
+
+def concerned(finding: Finding, run: RunView) -> tuple[Wiring, ...]:
+    """Hidden activations that a finding is about: its layer's, or all of them."""
+    if finding.layer:
+        found = run.wiring(Site(path=finding.layer, call=finding.call))
+        return () if found is None or found.output else (found,)
+    return tuple(w for w in run.wirings if not w.output)
+
+
+def own_module(wiring: Wiring, run: RunView) -> str:
+    """Path of the activation's own module; "" where it is called as a function."""
+    last = wiring.modules[-1] if wiring.modules else wiring.site.path
+    return "" if run.layer(last) is not None else last
+
+
+def classifier(activation: type[nn.Module] = nn.ReLU, lr: float = 0.1) -> TrainState:
+    """A small trained network for the cases of swaps: two hidden layers, momentum in its optimiser."""
+    model = nn.Sequential(nn.Linear(4, 6), activation(), nn.Linear(6, 6), activation(), nn.Linear(6, 2))
+    optimizer = torch.optim.SGD(model.parameters(), lr=lr, momentum=0.9)
+    for _ in range(3):
+        optimizer.zero_grad()
+        model(torch.randn(8, 4)).square().mean().backward()
+        optimizer.step()
+    return TrainState(model=model, optimizers=(optimizer,))
+
+
+def functional() -> TrainState:
+    """The same without an activation module, as a network has it that calls functions."""
+    model = nn.Sequential(nn.Linear(4, 6), nn.Linear(6, 2))
+    return TrainState(model=model, optimizers=(torch.optim.SGD(model.parameters(), lr=0.1),))
+
+
+def cases(kind: type[nn.Module], start: type[nn.Module] = nn.ReLU) -> tuple[Case, ...]:
+    """One layer, the whole net, and what must be refused, for a swap that puts in modules of a class."""
+
+    def at(state: TrainState, path: str) -> bool:
+        return isinstance(state.module(path), kind)
+
+    return (
+        Case(
+            name="one activation is exchanged, the other is left",
+            build=lambda: classifier(start),
+            dose={"activations": ("1",)},
+            holds=lambda s: at(s, "1") and not at(s, "3"),
+        ),
+        Case(
+            name="without a dose all are",
+            build=lambda: classifier(start),
+            dose={},
+            holds=lambda s: at(s, "1") and at(s, "3"),
+        ),
+        Case(name="activations called as functions", build=functional, dose={}, refused=True),
+        Case(
+            name="a layer is no activation",
+            build=lambda: classifier(start),
+            dose={"activations": ("0",)},
+            refused=True,
+        ),
+    )

@@ -1,0 +1,52 @@
+"""Put SELUs in the place of activations.
+
+What it does:
+    A scaled ELU whose outputs keep mean 0 and variance 1 from layer to layer if the weights are
+    drawn by lecun-init.
+
+When it helps:
+    A deep plain network without normalisation whose signal shrinks or grows.
+
+When it does not:
+    Other first weights than LeCun's, dropout other than alpha dropout, skip connections.
+
+Dose:
+    ``activations``: paths of the modules to exchange; all hidden ones where none is named.
+
+Safety:
+    The answers change at once. Weights and moments stay; the optimiser goes on from there.
+    Activations that are called as functions cannot be exchanged from outside: a patch is shown instead.
+
+References:
+    Klambauer et al. 2017 (arXiv 1706.02515).
+"""
+
+from typing import ClassVar
+
+from torch import nn
+
+from defib.core.finding import Cause
+from defib.therapy.swap import Swap, cases
+from defib.therapy.treatment import Case, Indication
+
+
+class SeluSwap(Swap):
+    """Put SELUs in the place of activations."""
+
+    slug = "selu"
+    title = "Put SELUs in the place of activations"
+    activation = "selu"
+    indications = (
+        Indication(rule="dead-unit", strength=0.5, why="every unit gets a gradient, wherever its input lies"),
+        Indication(
+            rule="vanishing-gradient",
+            causes=(Cause.ACTIVATION_DERIVATIVE, Cause.DERIVATIVE_AND_WEIGHTS),
+            strength=0.45,
+            why="its derivative takes less of the gradient away in each layer",
+        ),
+    )
+    CASES: ClassVar[tuple[Case, ...]] = cases(nn.SELU)
+
+    def make(self, old: nn.Module) -> nn.Module:
+        del old
+        return nn.SELU()

@@ -1,0 +1,54 @@
+"""Put tanh in the place of activations.
+
+What it does:
+    tanh(z): bounded and centred.
+
+When it helps:
+    The signal explodes from layer to layer, or sigmoids starve the gradient: tanh's derivative
+    reaches 1, sigmoid's 1/4.
+
+When it does not:
+    Large pre-activations: it saturates and the gradient vanishes.
+
+Dose:
+    ``activations``: paths of the modules to exchange; all hidden ones where none is named.
+
+Safety:
+    The answers change at once. Weights and moments stay; the optimiser goes on from there.
+    Activations that are called as functions cannot be exchanged from outside: a patch is shown instead.
+
+References:
+    LeCun et al. 1998, Efficient BackProp, section 4.4.
+"""
+
+from typing import ClassVar
+
+from torch import nn
+
+from defib.core.finding import Cause
+from defib.therapy.swap import Swap, cases
+from defib.therapy.treatment import Case, Indication
+
+
+class TanhSwap(Swap):
+    """Put tanh in the place of activations."""
+
+    slug = "tanh"
+    title = "Put tanh in the place of activations"
+    activation = "tanh"
+    indications = (
+        Indication(
+            rule="dead-unit", strength=0.45, why="every unit gets a gradient, wherever its input lies"
+        ),
+        Indication(
+            rule="vanishing-gradient",
+            causes=(Cause.ACTIVATION_DERIVATIVE, Cause.DERIVATIVE_AND_WEIGHTS),
+            strength=0.5,
+            why="its derivative takes less of the gradient away in each layer",
+        ),
+    )
+    CASES: ClassVar[tuple[Case, ...]] = cases(nn.Tanh)
+
+    def make(self, old: nn.Module) -> nn.Module:
+        del old
+        return nn.Tanh()

@@ -1,0 +1,70 @@
+"""Draw the weights anew, with Glorot's variance.
+
+What it does:
+    Weights become N(0, 2 gain^2 / (fan in + fan out)), biases 0.
+    What the optimiser remembers of these parameters is taken away with them.
+
+When it helps:
+    As he-init, for tanh and for layers whose width changes: it is a compromise between forward and
+    backward signal.
+
+When it does not:
+    Activations whose derivative shrinks the gradient in each layer (sigmoid): no weights make up for
+    it without saturating them. A network that has already learnt loses what it knew.
+
+Dose:
+    ``layer``: path of one layer; all linear layers and convolutions without it. ``activation``: the
+    name of the activation behind them, where it is called as a function and cannot be seen.
+
+Safety:
+    What those layers had learnt is lost. Tied and parametrised weights are refused. The treatment
+    draws from a generator of its own, equal on all ranks.
+
+References:
+    Glorot and Bengio 2010.
+"""
+
+from typing import ClassVar
+
+import torch
+
+from defib.core.finding import Cause
+from defib.nn.initialisers import xavier_
+from defib.therapy.redraw import Redraw, cases
+from defib.therapy.treatment import Case, Indication
+
+_BACK_TO_SCALE = "weights of the right variance neither shrink nor multiply the signal"
+
+
+class XavierInit(Redraw):
+    """Draw the weights anew, with Glorot's variance."""
+
+    slug = "xavier-init"
+    title = "Draw the weights anew, with Glorot's variance"
+    indications = (
+        Indication(
+            rule="initialisation",
+            causes=(Cause.WEIGHTS_TOO_SMALL, Cause.WEIGHTS_TOO_LARGE, Cause.ZERO_WEIGHTS, Cause.CLONED_UNITS),
+            strength=0.75,
+            why=_BACK_TO_SCALE,
+        ),
+        Indication(
+            rule="vanishing-gradient",
+            causes=(Cause.WEIGHTS, Cause.DERIVATIVE_AND_WEIGHTS),
+            strength=0.65,
+            why=_BACK_TO_SCALE,
+        ),
+        Indication(
+            rule="exploding-gradient",
+            causes=(Cause.WEIGHTS, Cause.DERIVATIVE_AND_WEIGHTS),
+            strength=0.65,
+            why=_BACK_TO_SCALE,
+        ),
+        Indication(rule="dead-unit", causes=(Cause.BORN_DEAD,), strength=0.5, why=_BACK_TO_SCALE),
+        Indication(rule="saturated-unit", strength=0.55, why=_BACK_TO_SCALE),
+        Indication(rule="cloned-unit", strength=0.75, why="units that are drawn apart learn apart"),
+    )
+    CASES: ClassVar[tuple[Case, ...]] = cases((2 / 8) ** 0.5)
+
+    def draw(self, weight: torch.Tensor, gain: float, generator: torch.Generator) -> torch.Tensor:
+        return xavier_(weight, gain, generator)
