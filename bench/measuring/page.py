@@ -75,10 +75,11 @@ def _in_place(results: "list[Result]") -> str:
             f"{_share(run.own.mean() + run.writer_a_step, bare)} ({run.steps} steps)",
             _share(_mean(r.watched["vitals"].idle) + r.watched["vitals"].writer_a_step, bare),
             _share(_mean(r.watched["every step"].own) + r.watched["every step"].writer_a_step, bare),
+            _share(_mean(r.watched["with --autopsy"].own) + r.watched["with --autopsy"].writer_a_step, bare),
         ])  # fmt: skip
     columns = [
         "network", "bare step", "default, steady", "a reading every", "default, from step 0", "vitals alone",
-        "every step read",
+        "every step read", "with --autopsy, from step 0",
     ]  # fmt: skip
     return (
         "## CPU time of defib's own code, in percent of the bare step\n\n"

@@ -9,9 +9,11 @@ from typing import Any, ParamSpec, TypeVar
 
 import torch
 
-from defib.capture import reading, taps
+from defib.capture import listening, reading, taps
+from defib.capture.autopsy import Autopsies
 from defib.capture.governor import Governor
 from defib.capture.recorder import Recorder
+from defib.probe.kill import inquire
 from defib.record.writer import Writer
 from measuring.networks import Workload
 
@@ -36,16 +38,20 @@ class Pausable:
         budget: Share of the time that may be spent.
         every: Read every N-th step; None for the budget's choice.
         readings: False for vitals alone.
+        autopsy: Keep the last steps and look into deaths.
     """
 
     def __init__(
         self, workload: Workload, folder: Path, *, budget: float = 0.01, every: int | None = None,
-        readings: bool = True,
+        readings: bool = True, autopsy: bool = False,
     ) -> None:  # fmt: skip
         self.writer = Writer.create(folder)
         self.recorder = Recorder(self.writer, [workload.model], [workload.optimizer], budget, every)
         if not readings:
             self.recorder.governor = NoReadings(budget)
+        if autopsy:
+            names = self.recorder.names
+            self.recorder.autopsies = Autopsies(self.writer, names, inquire, 256 << 20, given=True)
         self.watch = taps.Watch(self.recorder, self._fault)
         self._paused_at: float | None = None
 
@@ -59,10 +65,14 @@ class Pausable:
             for name in ("_started", "_last_step", "_last_flush"):
                 setattr(self.recorder, name, getattr(self.recorder, name) + pause)
         taps.engage(self.watch)
+        if self.recorder.autopsies is not None:
+            listening.engage(self.recorder.autopsies)
 
     def pause(self) -> None:
         """Out of service; nothing is closed."""
         taps.release(self.watch)
+        if self.recorder.autopsies is not None:
+            listening.release(self.recorder.autopsies)
         self._paused_at = time.perf_counter()
 
     def close(self) -> None:
@@ -74,6 +84,9 @@ class Pausable:
         taps.release(self.watch)
         self.recorder.close()
         self.writer.close("finished")
+        refused = "" if self.recorder.autopsies is None else self.recorder.autopsies.why_off
+        if refused:
+            raise RuntimeError(f"no autopsies: {refused}")
         if self.watch.faults or self.writer.fault:
             raise RuntimeError(f"{self.watch.faults} faults in capture; record: {self.writer.fault}")
 
@@ -102,8 +115,9 @@ class Stopwatch:
 
     def __enter__(self) -> "Stopwatch":
         self._was = (taps.backward, taps._original_backward, taps._step_begins, taps._step_ended,
-                     reading.Reading._behind)  # fmt: skip
-        whole, inner, begins, ended, behind = self._was
+                     reading.Reading._behind, listening._entered, listening._left)  # fmt: skip
+        whole, inner, begins, ended, behind, entered, left = self._was
+        listening._entered, listening._left = self._timed(entered, 1), self._timed(left, 1)
         taps._original_backward = self._timed(inner, -1)
         taps.backward = self._timed(whole, 1)
         taps._step_begins = self._timed(begins, 1)
@@ -113,7 +127,7 @@ class Stopwatch:
 
     def __exit__(self, *_: object) -> None:
         (taps.backward, taps._original_backward, taps._step_begins, taps._step_ended,
-         reading.Reading._behind) = self._was  # fmt: skip
+         reading.Reading._behind, listening._entered, listening._left) = self._was  # fmt: skip
 
     def _timed(self, function: Callable[P, R], sign: int, hook: bool = False) -> Callable[P, R]:
         def timed(*args: P.args, **kwargs: P.kwargs) -> R:

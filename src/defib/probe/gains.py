@@ -6,46 +6,25 @@ Stations are the nodes that dominate the first layer: all gradient passes them, 
 between neighbours adds up to the total exactly, whatever lies between. Where exactly one edge joins
 two stations, the factor is that node's own: an activation's derivative, a matrix of weights, a
 norm. Where several ways do, the part that comes around everything with parameters or curvature is
-the skip s and the rest the branch r: |g|^2 = |s|^2 + 2<s,r> + |r|^2. Anything else is measured as
-a whole and called unattributed.
+the skip s and the rest the branch r: |g|^2 = |s|^2 + 2<s,r> + |r|^2. The ways of an attention are
+parted by query, key and value (see :mod:`defib.probe.attention`). Anything else is measured as a
+whole and called unattributed.
 """
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
-from itertools import pairwise
+from dataclasses import replace
 
-import torch
 from torch import Tensor
 
-from defib.core.checkup import Block, Decades, GainLedger, Stretch
-from defib.probe.graph import Graph, Kind, Node
+from defib.core.checkup import Attention, Block, Decades, GainLedger, Stretch
+from defib.probe.attention import Split, attention_map, shares, sharpness
+from defib.probe.graph import Graph, Kind
+from defib.probe.sizes import adder, decades, inner, norm, total
+from defib.probe.stations import Parallel, Planner, Step, every
+from defib.torchgraph.nodes import Node, time_steps
 
 _COLUMN = {Kind.ACTIVATION: "derivative", Kind.WEIGHTS: "weights", Kind.NORM: "norms", Kind.OTHER: "other"}
-
-
-@dataclass(eq=False)
-class _Parallel:
-    """Several ways from one station to the next; the gradients that came by each are summed here."""
-
-    top: Node
-    bottom: Node
-    skip_edges: frozenset[tuple[Node, int]]
-    branch_edges: frozenset[tuple[Node, int]]
-    inside: "list[_Step]"
-    tail: Node | None
-    why: str
-    skip: dict[int, Tensor] = field(default_factory=dict)
-    branch: dict[int, Tensor] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Step:
-    """From one station to the next."""
-
-    top: Node
-    bottom: Node
-    parallel: _Parallel | None
 
 
 class Gains:
@@ -58,30 +37,27 @@ class Gains:
         producers = [n for n in graph.nodes if graph.is_producer(n)]
         # What was computed first: the input's own layer, not a state's of the first time step.
         self._bottom = min(producers, key=lambda n: int(n._sequence_nr()), default=None)
-        self._steps: list[_Step] = []
+        self._steps: list[Step] = []
         if self._bottom is None:
             return
         chain = graph.chain(graph.root, self._bottom)
         start = next((i for i, n in enumerate(chain) if graph.is_producer(n)), len(chain) - 1)
-        self._steps = self._plan(chain[start:])
+        self._steps = Planner(graph).plan(chain[start:])
+
+    @property
+    def ends(self) -> tuple[Node, Node]:
+        """The first station, at the loss's side, and the last; only where there is a ledger."""
+        return self._steps[0].top, self._steps[-1].bottom
 
     def listen(self) -> None:
         """Registers a hook on every station; they live as long as the graph, which is one backward."""
-        for step in self._all(self._steps):
+        for step in every(self._steps):
             for node in (step.top, step.bottom):
                 self._listen_at(node)
             if step.parallel is not None:
                 self._collect_for(step.parallel)
-
-    def _all(self, steps: list[_Step]) -> list[_Step]:
-        found = []
-        for step in steps:
-            found.append(step)
-            if step.parallel is not None:
-                found += self._all(step.parallel.inside)
                 if step.parallel.tail is not None:
                     self._listen_at(step.parallel.tail)
-        return found
 
     def _listen_at(self, node: Node) -> None:
         if node in self._norms:
@@ -93,73 +69,56 @@ class Gains:
 
         self._handles.append(node.register_prehook(note).remove)
 
-    def _collect_for(self, parallel: _Parallel) -> None:
+    def _collect_for(self, parallel: Parallel) -> None:
         """Sums the gradient that enters ``bottom``, apart for skip and branch."""
         for edges, sums in ((parallel.skip_edges, parallel.skip), (parallel.branch_edges, parallel.branch)):
             for parent in {p for p, _ in edges}:
                 indices = [(i, parent.next_functions[i][1]) for p, i in edges if p is parent]
-                self._handles.append(parent.register_hook(_adder(indices, sums)).remove)
+                self._handles.append(parent.register_hook(adder(indices, sums)).remove)
+        split = parallel.split
+        for name, (node, index) in split.core.edges.items() if split is not None else ():
+            sums = split.sent.setdefault(name, {}) if split is not None else {}
+            self._handles.append(node.register_hook(adder([(index, 0)], sums)).remove)
 
     def forget(self) -> None:
         """Removes every hook; the graph may be kept by somebody else."""
         for remove in self._handles:
             remove()
 
-    # ------------------------------------------------------------------ before
+    def part_attentions(self, why_not: str = "") -> None:
+        """Sends what left each attention on to where its ways meet, by query, key and value.
 
-    def _plan(self, chain: list[Node]) -> list[_Step]:
-        return [_Step(top=a, bottom=b, parallel=self._parallel(a, b)) for a, b in pairwise(chain)]
+        Args:
+            why_not: Why no backward pass can be run a second time; "" if it can.
+        """
+        for step in every(self._steps):
+            parallel = step.parallel
+            if parallel is None or parallel.split is None:
+                continue
+            why = why_not
+            if not why:
+                try:
+                    parallel.attention = self._attention(parallel, parallel.split)
+                except RuntimeError as error:  # saved tensors that a checkpoint gives only once, say
+                    why = str(error).partition("\n")[0]
+            if parallel.attention is None and not parallel.skip:
+                parallel.why = f"attention: {why or 'other ways than query, key and value lead around it'}"
+            parallel.split.sent.clear()
 
-    def _parallel(self, top: Node, bottom: Node) -> _Parallel | None:
-        """None where exactly one edge joins the two."""
-        edges = self._graph.parents[bottom]
-        if len(edges) == 1:
-            return None
-        plain = self._plain(top, bottom)
-        skip = frozenset((p, i) for p, i in edges if p is top or p in plain)
-        branch = frozenset(edges) - skip
-        tails = {p for p, _ in branch}
-        why = self._why(top, bottom, additive=bool(skip and branch))
-        tail = tails.pop() if not why and len(branch) == 1 else None
-        inside = [] if tail is None else self._inside(top, tail)
-        return _Parallel(top, bottom, skip, branch, inside, tail, why)
+    def attributed_as(self, other: "Gains") -> None:
+        """Puts every stretch into the column into which another look at the same graph put it."""
+        for mine, its in zip(every(self._steps), every(other._steps), strict=True):
+            if mine.parallel is not None and its.parallel is not None:
+                mine.parallel.why, mine.parallel.attention = its.parallel.why, its.parallel.attention
 
-    def _inside(self, top: Node, tail: Node) -> list[_Step]:
-        """The branch's own stations: dominators of its last node."""
-        return self._plan(self._graph.chain(top, tail))
-
-    def _plain(self, top: Node, bottom: Node) -> set[Node]:
-        """Nodes between the two that are reached from ``top`` through neither parameters nor curvature."""
-        within = self._graph.between(top, bottom)
-        found: set[Node] = set()
-        stack = [c for c, _ in self._graph.children[top] if c in within]
-        while stack:
-            node = stack.pop()
-            if node not in found and self._graph.kind(node) is Kind.OTHER and "Softmax" not in node.name():
-                found.add(node)
-                stack += [c for c, _ in self._graph.children[node] if c in within]
-        return found
-
-    def _why(self, top: Node, bottom: Node, *, additive: bool) -> str:
-        """What the parallel ways are, in words; "" for one skip and one branch."""
-        within = self._graph.between(top, bottom)
-        most = self._graph.uses(within)
-        if most > 2 and self._steps_in_time(within):
-            return f"recurrence: one weight used {most} times"
-        if additive:
-            return ""
-        if any("Softmax" in n.name() or "ScaledDotProduct" in n.name() for n in within):
-            return "attention: query, key and value paths"
-        return "parallel paths"
-
-    def _steps_in_time(self, within: set[Node]) -> bool:
-        """Whether one weight is used more than twice among these nodes; a single step is parted as usual."""
-        counts: dict[int, int] = {}
-        for owned in (o for n in within if self._graph.is_producer(n) for o in self._graph.owned[n]):
-            counts[id(owned.tensor)] = counts.get(id(owned.tensor), 0) + 1
-        return max(counts.values(), default=0) > 2
-
-    # ------------------------------------------------------------------ after
+    def _attention(self, parallel: Parallel, split: Split) -> Attention | None:
+        whole = total(parallel.skip, parallel.branch)
+        found = shares(split.parts(), parallel.skip, whole, self._norms[parallel.top])
+        rows = attention_map(split.core)
+        if found is None or rows is None:
+            return found
+        entropy, uniform, softmax = sharpness(rows)
+        return replace(found, entropy=entropy, uniform=uniform, softmax=softmax)
 
     def ledger(self) -> GainLedger | None:
         """The ledger; None if no gradient could be followed over at least one step."""
@@ -180,14 +139,13 @@ class Gains:
         rows: list[Stretch] = []
         pending, unknown, uses = Decades(), [], 1
         for step in self._steps:
-            gain, why = self._gain(step)
-            pending += gain
+            pending += self._gain(step)[0]
             uses = max(uses, self._uses(step))
-            unknown += [why] if why else []
+            unknown += [why for s in every([step]) if (why := self._gain(s)[1])]
             activation = None if step.parallel else self._graph.activation(step.top)
             last = step is self._steps[-1]
-            block = self._block(step)
-            if activation is None and block is None and not last:
+            block, attention = self._block(step), self._attention_in(step)
+            if activation is None and block is None and attention is None and not last:
                 continue
             producer = self._graph.producer(step.bottom)
             row = Stretch(
@@ -196,6 +154,7 @@ class Gains:
                 gain=pending,
                 norm=self._norms[step.bottom],
                 block=block,
+                attention=attention,
                 unknown="; ".join(dict.fromkeys(unknown)),
                 uses=uses,
             )
@@ -203,26 +162,27 @@ class Gains:
             pending, unknown, uses = Decades(), [], 1
         return rows
 
-    def _uses(self, step: _Step) -> int:
-        """How often the pass uses a weight that a step crosses."""
+    def _uses(self, step: Step) -> int:
+        """How often the pass uses a weight that a step crosses; a fused kernel uses its own at every time."""
         within = self._graph.between(step.top, step.bottom) if step.parallel is not None else ()
-        return self._graph.uses((step.top, *within))
+        return max(self._graph.uses((step.top, *within)), time_steps(step.top))
 
-    def _gain(self, step: _Step) -> tuple[Decades, str]:
+    def _gain(self, step: Step) -> tuple[Decades, str]:
         """Decades from one station to the next, and what could not be told."""
         size = decades(self._norms[step.top], self._norms[step.bottom])
         if step.parallel is not None:
-            column = "unattributed" if step.parallel.why else "skips"
+            parallel = step.parallel
+            column = "unattributed" if parallel.why else ("skips" if parallel.skip_edges else "attention")
             return replace(Decades(), **{column: size}), step.parallel.why
         kind = self._graph.kind(step.top)
         if kind is Kind.FUSED:
             return Decades(unattributed=size), f"inside of {step.top.name()}"
         return replace(Decades(), **{_COLUMN[kind]: size}), ""
 
-    def _block(self, step: _Step) -> Block | None:
+    def _block(self, step: Step) -> Block | None:
         """The three exact parts of a block with a skip; None for anything else."""
         parallel = step.parallel
-        if parallel is None or parallel.why:
+        if parallel is None or parallel.why or not parallel.skip_edges:
             return None
         whole = self._norms[step.top] ** 2
         if not whole > 0:
@@ -235,7 +195,12 @@ class Gains:
             inside=self._within(parallel, branch),
         )
 
-    def _within(self, parallel: _Parallel, end: float) -> Decades | None:
+    def _attention_in(self, step: Step) -> Attention | None:
+        """The first attention that a step crosses, itself or in its branch."""
+        found = (s.parallel.attention for s in every([step]) if s.parallel is not None)
+        return next((a for a in found if a is not None), None)
+
+    def _within(self, parallel: Parallel, end: float) -> Decades | None:
         """The branch's own ledger, from the block's output to what the branch adds at its input."""
         if parallel.tail is None:
             return None
@@ -243,45 +208,3 @@ class Gains:
         column = _COLUMN.get(self._graph.kind(parallel.tail), "unattributed")
         last = replace(Decades(), **{column: decades(self._norms[parallel.tail], end)})
         return sum(gains, last)
-
-
-def _adder(
-    indices: list[tuple[int, int]], sums: dict[int, Tensor]
-) -> Callable[[tuple[Tensor | None, ...], tuple[Tensor | None, ...]], None]:
-    """A node hook that adds the gradients on some of the node's edges to what came before."""
-
-    def add(inputs: tuple[Tensor | None, ...], _outputs: tuple[Tensor | None, ...]) -> None:
-        with torch.no_grad():
-            for index, slot in indices:
-                grad = inputs[index]
-                if grad is not None:
-                    value = real(grad)
-                    sums[slot] = sums[slot] + value if slot in sums else value.clone()
-
-    return add
-
-
-def real(tensor: Tensor) -> Tensor:
-    """Its numbers in float64; a complex number counts as two."""
-    tensor = tensor.detach()
-    return (torch.view_as_real(tensor.resolve_conj()) if tensor.is_complex() else tensor).double()
-
-
-def norm(*grads: Tensor | None) -> float:
-    """Euclidean norm over all entries of all tensors, in float64; 0 for none."""
-    squares = [float(real(g).square().sum()) for g in grads if g is not None]
-    return math.sqrt(math.fsum(squares)) if all(map(math.isfinite, squares)) else math.nan
-
-
-def inner(a: dict[int, Tensor], b: dict[int, Tensor]) -> float:
-    """Inner product over the slots that both have."""
-    return math.fsum(float((a[k] * b[k]).sum()) for k in a if k in b)
-
-
-def decades(before: float, after: float) -> float:
-    """log10(after / before); -inf where it becomes zero, 0 where it was, NaN for non-finite norms."""
-    if before == 0 and after == 0:
-        return 0.0
-    if before == 0 or math.isnan(before) or math.isnan(after):
-        return math.nan
-    return math.log10(after / before) if after > 0 else -math.inf

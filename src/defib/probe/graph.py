@@ -5,26 +5,31 @@ of the gradient from the loss to m leads through n; the chain of dominators is w
 gradient can be measured at one place.
 """
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum, auto
-from functools import cache
-from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from defib.core.activation import Activation
-from defib.core.activation_index import activation_of
+from defib.torchgraph.nodes import (
+    CASTS,
+    FUSED_ATTENTION,
+    NORMS,
+    NOT_ELEMENTWISE,
+    PIECES,
+    RECURRENT,
+    Node,
+    activation_at,
+    is_leaf,
+    piece_of,
+)
 
-Node = Any
-"""A ``torch.autograd.graph.Node``; its attributes differ from operation to operation."""
-
-_CASTS = ("TBackward", "Transpose", "Permute", "ToCopy", "View", "UnsafeView", "Reshape", "Expand", "Clone",
-          "Alias", "Unsqueeze", "Squeeze")  # fmt: skip
-_NORMS = ("BatchNorm", "LayerNorm", "GroupNorm", "InstanceNorm", "RmsNorm", "RMSNorm")
-_FUSED = ("CompiledFunction", "MkldnnRnn", "CudnnRnn", "CheckpointFunction", "ScaledDotProduct")
-_NOT_ELEMENTWISE = {"softmax", "log_softmax"}
+_REGIONS = ("CompiledFunction", "CheckpointFunction")
+"""Parts of the names of nodes that stand for a whole region."""
+_FUSED = (*_REGIONS, *RECURRENT, FUSED_ATTENTION)
+_OF_PARAMETERS = CASTS | PIECES
 
 
 class Kind(Enum):
@@ -45,11 +50,18 @@ class Owned:
         path: Path of the module that owns it.
         field: Its attribute there.
         tensor: The parameter.
+        piece: Which piece of it, in a word; "" for all of it.
     """
 
     path: str
     field: str
     tensor: Tensor
+    piece: str = ""
+
+    @property
+    def key(self) -> tuple[int, str]:
+        """Tells pieces of parameters apart."""
+        return id(self.tensor), self.piece
 
 
 class Graph:
@@ -72,14 +84,13 @@ class Graph:
         self.owned: dict[Node, list[Owned]] = {}
         for node in self.nodes:
             edges = [(c, k) for c, k in node.next_functions]
-            self.owned[node] = [o for c, _ in edges if (o := self._owned(c)) is not None]
+            self.owned[node] = [o for c, k in edges if (o := self._owned(c, k)) is not None]
             self.children[node] = [(c, k) for c, k in edges if c in self.parents]
             for index, (child, _) in enumerate(edges):
                 if child in self.parents:
                     self.parents[child].append((node, index))
-        self._uses: dict[int, int] = {}
-        for owned in (o for node in self.nodes if self.is_producer(node) for o in self.owned[node]):
-            self._uses[id(owned.tensor)] = self._uses.get(id(owned.tensor), 0) + 1
+        used = (o.key for node in self.nodes if self.is_producer(node) for o in self.owned[node])
+        self._uses = Counter(used)
         self._place = {n: i for i, n in enumerate(self.nodes)}
         self.dominator = self._dominators()
 
@@ -88,7 +99,7 @@ class Graph:
         name = node.name()
         if any(n in name for n in _FUSED):
             return Kind.FUSED
-        if any(n in name for n in _NORMS):
+        if any(n in name for n in NORMS):
             return Kind.NORM
         if self.activation(node) is not None:
             return Kind.ACTIVATION
@@ -96,12 +107,12 @@ class Graph:
 
     def activation(self, node: Node) -> Activation | None:
         """The elementwise activation that a node computes; None if it is none."""
-        found = activation_of(node.name(), options(node))
-        return None if found is None or found.name in _NOT_ELEMENTWISE else found
+        found = activation_at(node)
+        return None if found is None or found.name in NOT_ELEMENTWISE else found
 
     def is_producer(self, node: Node) -> bool:
         """Whether it applies parameters to data (a transposed weight takes no data)."""
-        return bool(self.owned[node]) and not node.name().startswith(_CASTS)
+        return bool(self.owned[node]) and node.name() not in _OF_PARAMETERS
 
     def producer(self, node: Node) -> Node | None:
         """The node with parameters nearest upstream of a node, itself included; None if there is none."""
@@ -119,7 +130,7 @@ class Graph:
 
     def uses(self, nodes: Iterable[Node]) -> int:
         """How often the whole pass uses the most used weight at these nodes; at least 1."""
-        counts = (self._uses.get(id(o.tensor), 1) for node in nodes for o in self.owned[node])
+        counts = (self._uses.get(o.key, 1) for node in nodes for o in self.owned[node])
         return max(counts, default=1)
 
     def path(self, node: Node) -> str:
@@ -145,19 +156,12 @@ class Graph:
             nodes.append(self.dominator[nodes[-1]])
         return nodes[::-1]
 
-    def _owned(self, node: Node) -> Owned | None:
-        for _ in range(6):
-            if node is None:
-                return None
-            leaf = getattr(node, "variable", None)
-            if leaf is not None:
-                place = self._names.get(id(leaf))
-                return None if place is None else Owned(path=place[0], field=place[1], tensor=leaf)
-            if not node.name().startswith(_CASTS):
-                return None
-            inputs = [c for c, _ in node.next_functions if c is not None]
-            node = inputs[0] if len(inputs) == 1 else None
-        return None
+    def _owned(self, node: Node, output: int) -> Owned | None:
+        found = piece_of(node, output)
+        place = None if found is None else self._names.get(id(found[0]))
+        if found is None or place is None:
+            return None
+        return Owned(path=place[0], field=place[1], tensor=found[0], piece=found[1])
 
     def _dominators(self) -> dict[Node, Node]:
         """Nearest dominators in one pass: consumers come before producers (Cooper, Harvey, Kennedy)."""
@@ -213,31 +217,4 @@ def _collect(root: Node) -> list[Node]:
 
 def _inner(node: Node) -> Iterable[Node]:
     """Children that are not leaves."""
-    return (c for c, _ in node.next_functions if c is not None and getattr(c, "variable", None) is None)
-
-
-def options(node: Node) -> dict[str, float]:
-    """The constants that a node keeps ("negative_slope": 0.01); a word ("tanh") counts as 1."""
-    values = {name: getattr(node, f"_saved_{name}") for name in _constants(node.__class__)}
-    found = {name: float(v) for name, v in values.items() if type(v) in {int, float}}
-    return found | {v: 1.0 for v in values.values() if type(v) is str and v != "none"}
-
-
-@cache
-def _constants(kind: type) -> tuple[str, ...]:
-    """Names of a node type's saved constants: a saved tensor has a ``_raw`` twin and is left alone."""
-    saved = {name.removeprefix("_saved_") for name in dir(kind) if name.startswith("_saved_")}
-    tensors = {name.removeprefix("_raw_saved_") for name in dir(kind) if name.startswith("_raw_saved_")}
-    return tuple(sorted(saved - tensors))
-
-
-def saved(node: Node, which: str) -> Tensor | None:
-    """A tensor that a node keeps for its backward; None if it has none or reading it would call a hook."""
-    raw = getattr(node, f"_raw_saved_{which}", None)
-    if raw is None or getattr(raw, "unpack_hook", None) is not None:
-        return None
-    try:
-        tensor = raw.data
-    except (RuntimeError, AttributeError):
-        return None
-    return tensor.detach() if isinstance(tensor, torch.Tensor) else None
+    return (c for c, _ in node.next_functions if c is not None and not is_leaf(c))

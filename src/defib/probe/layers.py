@@ -4,7 +4,7 @@ Letters: ``N`` points (samples, or positions of them), ``U`` units.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -14,9 +14,11 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from defib.core.activation import Activation
-from defib.core.checkup import LayerCheck
-from defib.probe.graph import Graph, Kind, Node, options, saved
+from defib.core.checkup import GainLedger, LayerCheck
+from defib.probe.graph import Graph, Kind
 from defib.probe.meanfield import mean_field
+from defib.probe.pairs import cosines, slopes
+from defib.torchgraph.nodes import Node, options, saved_tensor
 
 _PLAIN = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 _MOST_POINTS = 256
@@ -33,6 +35,8 @@ class _Seen:
     gradient_squares: float = 0.0
     points: int = 0
     correlation: float = math.nan
+    pairs: Tensor | None = None
+    precision: float = math.nan
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,6 +82,8 @@ class LayerWatch:
             seen.squares += float(values.square().sum())
             if values.ndim > 1 and values.shape[0] > 1:
                 seen.points, seen.correlation = _correlation(values, channels_first=_is_image(module))
+                seen.pairs = cosines(values) if seen.calls == 1 else None
+                seen.precision = torch.finfo(first.dtype).eps
             if first.requires_grad:
                 self._handles.append(first.register_hook(_adder(seen)))  # type: ignore[no-untyped-call]
 
@@ -96,6 +102,12 @@ class LayerWatch:
                 gradient=_rms(seen.gradient_squares, seen.gradient_entries),
             )
         return found
+
+    def correlation_slopes(self, paths: Sequence[str]) -> list[float]:
+        """Slope of the correlation map into each of these layers, given in order of data flow."""
+        several = [self._seen.get(path, _Seen()) for path in paths]
+        precision = max((s.precision for s in several if not math.isnan(s.precision)), default=math.nan)
+        return slopes([s.pairs for s in several], precision)
 
     def expected_off(self, path: str) -> float:
         """Expected share of units that are off for all points seen; NaN if the layer was not seen."""
@@ -183,7 +195,7 @@ def off_units(graph: Graph, node: Node, count: int) -> tuple[int, int]:
     if activation is None or not activation.may_die(constants):
         return 0, 0
     which = activation.saved(node.name())
-    tensor = saved(node, which)
+    tensor = saved_tensor(node, which)
     if tensor is None:
         return 0, 0
     dims = [a for a in (1, tensor.ndim - 1) if 0 < a < tensor.ndim and tensor.shape[a] == count]
@@ -227,6 +239,28 @@ def judged(
         depth = mean_field(activation, weights, biases, options(node)).depth
         layer = replace(layer, needed=needed_gain(activation), depth=depth)
     return layer
+
+
+def is_chain(ledger: GainLedger | None) -> bool:
+    """Whether the gradient's way has neither branches nor norms: mean-field theory knows no others."""
+    if ledger is None:
+        return False
+    return not any(s.block or s.attention or s.unknown or s.gain.norms for s in ledger.stretches)
+
+
+def sloped(layers: Mapping[str, LayerCheck], watch: LayerWatch) -> dict[str, LayerCheck]:
+    """The layers of a plain chain with the slope of the correlation map into each that an activation follows.
+
+    Args:
+        layers: By path, in order of data flow.
+        watch: What saw their outputs.
+
+    Returns:
+        New records.
+    """
+    paths = [path for path, layer in layers.items() if layer.activation]
+    found = dict(zip(paths, watch.correlation_slopes(paths), strict=True))
+    return {path: replace(x, slope=found.get(path, math.nan)) for path, x in layers.items()}
 
 
 def first_gain(module: nn.Module) -> tuple[float, float, float]:

@@ -14,6 +14,7 @@ have their kink.
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 
@@ -58,11 +59,24 @@ def mean_field(activation: Activation, weights: float, biases: float, options: O
     q = _variance(activation, weights, biases, options)
     if not math.isfinite(q):
         return MeanField(variance=q, chi=math.nan, correlation=math.nan, depth=math.nan)
-    z, mass = _line()
-    chi = weights * float(mass @ activation.derivative(math.sqrt(q) * z, options) ** 2)
+    chi = weights * gaussian_mean(lambda u: activation.derivative(u, options) ** 2, q)
     c = _correlation(activation, weights, biases, options, q) if chi > 1 + _LEVEL else 1.0
     slope = chi if c == 1.0 else weights * _pair_mean(activation.derivative, q, c, options)
     return MeanField(variance=q, chi=chi, correlation=c, depth=_depth(slope))
+
+
+def gaussian_mean(function: Callable[[Array], Array], variance: float) -> float:
+    """E[g(u)] for a normal number u of this variance.
+
+    Args:
+        function: g, elementwise.
+        variance: Of u.
+
+    Returns:
+        The mean.
+    """
+    z, mass = _line()
+    return float(mass @ function(math.sqrt(variance) * z))
 
 
 def _depth(slope: float) -> float:
@@ -75,10 +89,9 @@ def _depth(slope: float) -> float:
 
 def _variance(activation: Activation, weights: float, biases: float, options: Options) -> float:
     """q* from q = 1 on; inf if it leaves every bound."""
-    z, mass = _line()
     q = 1.0
     for _ in range(_STEPS):
-        after = weights * float(mass @ activation.forward(math.sqrt(q) * z, options) ** 2) + biases
+        after = weights * gaussian_mean(lambda u: activation.forward(u, options) ** 2, q) + biases
         if not after < 1e12:
             return math.inf
         if abs(after - q) <= 1e-12 * max(after, 1e-300) or after < 1e-30:

@@ -1,0 +1,1 @@
+"""What capture and probe both need to know about nodes of the autograd graph. Judges nothing."""
