@@ -1,0 +1,1 @@
+"""One file per family of optimisers; see ``defib.diagnosis.prognosis.family``."""

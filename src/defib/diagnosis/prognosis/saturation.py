@@ -1,0 +1,139 @@
+"""Time to unstick of a finding's saturated units, from the readings of the run.
+
+Letters: ``U`` units.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from defib.core.finding import Finding
+from defib.core.prognosis import Mechanism, Outlook, Prognosis
+from defib.core.run import Optimizer, RunView, Wiring, merge
+from defib.core.site import Signal, Site
+from defib.core.tally import Tally
+from defib.diagnosis.prognosis.unstick import OUT, prognose_saturated, steps_to_unstick
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Signals:
+    """What drives the units of a layer, shape (U,) each."""
+
+    preactivation: NDArray[np.float64]
+    error: NDArray[np.float64]
+    input_square: float
+    samples: int
+
+
+def saturated_prognoses(run: RunView, finding: Finding) -> tuple[Prognosis, ...]:
+    """Whether the saturated units of a finding come free by themselves, as far as that can be estimated.
+
+    The budget is as many steps again as the run took.
+
+    Args:
+        run: The run.
+        finding: About saturated units.
+
+    Returns:
+        Prognoses; one that says why nothing can be told where that is so.
+    """
+    site = Site(path=finding.layer, call=finding.call)
+    wiring = run.wiring(site)
+    optimizer = next((o for o in run.optimizers if _owns(o, run, finding.layer)), None)
+    why = _why_not(wiring, optimizer)
+    signals = None if why or wiring is None else _signals(run, wiring)
+    if wiring is None or optimizer is None or signals is None:
+        return (_unknown(run, finding, why or "the error and the inputs of its units were not read"),)
+    units = np.array(finding.units, dtype=np.int64)
+    steps = steps_to_unstick(
+        wiring.activation,
+        signals.preactivation[units],
+        lr=effective_rate(optimizer),
+        error=signals.error[units],
+        input_square=signals.input_square,
+        dtype=wiring.dtype or "float32",
+    )
+    return prognose_saturated(
+        finding.layer,
+        finding.units,
+        steps,
+        as_of=run.steps,
+        samples=signals.samples,
+        budget=max(1, run.steps),
+    )
+
+
+def effective_rate(optimizer: Optimizer) -> float:
+    """Learning rate of SGD with momentum in the long run: lr (1 - dampening) / (1 - momentum)."""
+    group = optimizer.groups[0] if optimizer.groups else {}
+    momentum, dampening = float(group.get("momentum", 0.0)), float(group.get("dampening", 0.0))
+    if momentum == 0.0:  # then torch ignores the dampening
+        return float(group.get("lr", 0.0))
+    return float(group.get("lr", 0.0)) * (1 - dampening) / max(1 - momentum, 1e-12)
+
+
+def _owns(optimizer: Optimizer, run: RunView, path: str) -> bool:
+    layer = run.layer(path)
+    return layer is not None and bool(set(layer.parameters) & set(optimizer.parameters))
+
+
+def _why_not(wiring: Wiring | None, optimizer: Optimizer | None) -> str:
+    """Why no time can be given; "" if it can."""
+    if wiring is None or wiring.activation not in OUT:
+        return "the time to leave saturation is known for sigmoid and tanh only"
+    if wiring.normalised:
+        return "a normalisation layer makes its pre-activation"
+    if optimizer is None or optimizer.kind != "SGD":
+        kind = optimizer.kind if optimizer is not None else "no optimiser"
+        return f"the time to leave saturation is known for SGD; {kind} divides by the gradient's size"
+    return ""
+
+
+def _signals(run: RunView, wiring: Wiring) -> _Signals | None:
+    """The newest readings; None where one of them is missing."""
+    z = _late(run, wiring.site, Signal.PREACTIVATION)
+    error = _late(run, wiring.site, Signal.ACTIVATION_GRAD)
+    square = _input_square(run, wiring)
+    live = run.liveness.get(wiring.site.path)
+    batch = live.batch if live is not None else 0.0
+    if z is None or error is None or square is None or z.units != error.units or batch <= 0:
+        return None
+    entries = error.count / max(error.samples, 1)  # positions of a sequence add up as samples do
+    with np.errstate(invalid="ignore", divide="ignore"):
+        typical = np.sign(z.mean) * np.sqrt(z.squares / z.finite)
+        pull = np.abs(error.mean) * entries * batch
+    return _Signals(preactivation=typical, error=pull, input_square=square, samples=z.samples)
+
+
+def _late(run: RunView, site: Site, signal: Signal) -> Tally | None:
+    """The later half of a signal's readings, merged."""
+    readings = run.at(site, signal)
+    return merge(r.tally for r in readings[len(readings) // 2 :])
+
+
+def _input_square(run: RunView, wiring: Wiring) -> float | None:
+    """Mean of |h|^2 over the samples, h what feeds the layer; None if it was not read."""
+    if wiring.inputs:
+        tallies = [_late(run, site, Signal.ACTIVATION) for site in wiring.inputs]
+        known = [float((t.squares / np.maximum(t.finite, 1)).sum()) for t in tallies if t is not None]
+        return sum(known) if len(known) == len(tallies) else None
+    objective = run.objective
+    if objective is None or objective.input_layer != wiring.site.path:
+        return None
+    features = objective.last("input_features")
+    square = objective.last("input_mean") ** 2 + objective.last("input_std") ** 2
+    return features * square if np.isfinite(features * square) else None
+
+
+def _unknown(run: RunView, finding: Finding, why: str) -> Prognosis:
+    return Prognosis(
+        path=finding.layer,
+        units=finding.units,
+        outlook=Outlook.UNKNOWN,
+        mechanism=Mechanism.NOTHING,
+        reason=why,
+        as_of=run.steps,
+        samples=0,
+        exact=False,
+    )
