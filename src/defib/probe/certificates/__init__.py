@@ -1,0 +1,1 @@
+"""Proofs about a model's units on a set of inputs."""
