@@ -96,7 +96,7 @@ class Memory:
 
     def loss(self, optimizer: int = 0) -> NDArray[np.float32]:
         """Losses step by step; fails if a step is missing or told twice."""
-        parts = sorted((s, c["loss"]) for o, s, c in self.streams if o == optimizer)
+        parts = sorted((s, c["loss"]) for o, s, c in self.streams if o == optimizer and "loss" in c)
         at = 0
         for start, values in parts:
             assert start == at

@@ -229,7 +229,7 @@ def test_reported_liveness_equals_brute_force(name, seed, sink):
     assert list(truth[1, :3]) == [-1, 8, 22], "the planted deaths are what the brute force sees"
     assert not fired[5:17, 3].any()
     assert fired[17:, 3].any(), "the unit really returned"
-    np.testing.assert_array_equal(units, truth)
+    np.testing.assert_array_equal(units[:3], truth)
 
 
 def test_the_source_says_what_was_read(sink):
@@ -261,7 +261,7 @@ def test_liveness_survives_an_optimizer_that_dies_before_the_record_is_closed(si
     facts, units = sink.lives[0, "0"]
     assert facts["steps"] == T
     assert facts["source"] == "0.bias"
-    np.testing.assert_array_equal(units, first_and_last(fired))
+    np.testing.assert_array_equal(units[:3], first_and_last(fired))
     assert len(sink.loss()) == T
     assert sink.optimizers[0]["groups"], "what was known of the optimiser stays known"
     assert sink.optimizers[0]["parameters"] == ["0.weight", "0.bias", "2.weight", "2.bias"]
@@ -284,7 +284,7 @@ def test_a_step_without_a_gradient_is_unknown_and_not_silent(sink):
     assert sink.lives[0, "a"][0]["steps"] == 10
     assert sink.lives[0, "b"][0]["steps"] == 5
     assert sink.lives[0, "b"][0]["last_step"] == 8
-    assert (sink.lives[0, "b"][1] == np.array([[0], [8], [5]])).all()
+    assert (sink.lives[0, "b"][1] == np.array([[0], [8], [5], [0], [0]])).all()
 
 
 @pytest.mark.parametrize("capacity", [1, 2, 3, 300])

@@ -380,7 +380,7 @@ def test_an_embedding_has_its_units_along_the_second_axis():
     sink = wirings(model, torch.randint(50, (3, 4)))
     assert sink.wiring("0").units == 6
     assert sink.tally("0", Signal.ACTIVATION).units == 6
-    assert sink.lives[0, "0"][1].shape == (3, 6)
+    assert sink.lives[0, "0"][1].shape == (5, 6)
 
 
 def test_a_sparse_embedding_under_an_activation_is_no_fault():

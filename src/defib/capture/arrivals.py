@@ -1,11 +1,15 @@
 """Numbers of sampled steps on their way from a device to the record."""
 
+import numpy as np
+from numpy.typing import NDArray
+
 from defib.capture.border import Numbers, Transfer
 from defib.capture.clock import Clock
 from defib.capture.objective import ObjectiveReading
 from defib.capture.reading import Collected
 from defib.capture.summary import Summary
 from defib.core.ports import Sink
+from defib.core.run import PAIR_COLUMNS
 from defib.core.site import Signal, Site
 from defib.core.tally import Tally
 
@@ -15,7 +19,7 @@ class Arrivals:
 
     Args:
         summary: Takes readings and objectives.
-        sink: Takes norms.
+        sink: Takes norms and pairs of steps.
     """
 
     def __init__(self, summary: Summary, sink: Sink) -> None:
@@ -24,6 +28,8 @@ class Arrivals:
         self._readings: list[tuple[int, Clock, Collected, Numbers]] = []
         self._objectives: list[tuple[int, ObjectiveReading, Numbers]] = []
         self._norms: list[tuple[int, tuple[str, ...], Transfer]] = []
+        self._pairs: list[tuple[int, int, Transfer]] = []
+        self._displacements: list[tuple[int, int, Transfer]] = []
 
     def reading(self, step: int, clock: Clock, part: Collected, scales: Numbers) -> None:
         """A backward was read; the optimiser of ``clock`` took step ``step`` with it."""
@@ -36,6 +42,14 @@ class Arrivals:
     def norms(self, step: int, parameters: tuple[str, ...], values: Transfer) -> None:
         """Sizes of gradients, weights and updates were taken."""
         self._norms.append((step, parameters, values))
+
+    def displacement(self, optimizer: int, step: int, ratio: Transfer) -> None:
+        """How far the weights were, before this step, from where they began."""
+        self._displacements.append((optimizer, step, ratio))
+
+    def pair(self, optimizer: int, step: int, products: Transfer) -> None:
+        """A step was compared with the next one; see :meth:`defib.capture.secant.Secants.meet`."""
+        self._pairs.append((optimizer, step, products))
 
     def settle(self, wait: bool) -> None:
         """Take in readings whose numbers are on the host by now."""
@@ -60,6 +74,25 @@ class Arrivals:
         for step, names, transfer in [n for n in self._norms if wait or n[2].ready]:
             self._sink.norms(step, names, transfer.array().astype("float32"))
         self._norms = [n for n in self._norms if not (wait or n[2].ready)]
+        for optimizer, step, transfer in [d for d in self._displacements if wait or d[2].ready]:
+            self._sink.stream(optimizer, step, {"displacement": transfer.array().astype(np.float32)})
+        self._displacements = [d for d in self._displacements if not (wait or d[2].ready)]
+        for optimizer, step, transfer in [p for p in self._pairs if wait or p[2].ready]:
+            self._sink.stream(optimizer, step, _of_pair(transfer.array()))
+        self._pairs = [p for p in self._pairs if not (wait or p[2].ready)]
+
+
+def _of_pair(products: NDArray[np.generic]) -> dict[str, NDArray[np.float32]]:
+    """``PAIR_COLUMNS`` of the products of g, g' and d; a cosine with a vector of zeros is NaN."""
+    gram = np.asarray(products, dtype=np.float64)
+    sizes = np.sqrt(np.diag(gram))
+    with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
+        cosine = gram / sizes[:, None] / sizes
+        numbers = [*sizes, cosine[0, 2], cosine[1, 2], cosine[0, 1]]
+        return {
+            f"pair.{name}": np.array([number], np.float32)
+            for name, number in zip(PAIR_COLUMNS, numbers, strict=True)
+        }
 
 
 def _owned(site: Site, clock: Clock) -> bool:

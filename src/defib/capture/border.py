@@ -1,5 +1,7 @@
 """The only place where a tensor becomes an array."""
 
+from typing import Any
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -64,3 +66,53 @@ class Numbers:
         """All of them, shape (T,)."""
         fetched = iter(self._transfer.array() if self._transfer is not None else ())
         return np.array([next(fetched) if v is None else v for v in self._values], np.float32)
+
+
+class Parcel:
+    """Tensors of any type in one copy a device, started now and read later; see :class:`Transfer`.
+
+    Args:
+        tensors: Detached, of any shapes and types.
+    """
+
+    def __init__(self, tensors: list[torch.Tensor]) -> None:
+        self._forms = [(t.device, _NUMPY[t.dtype], tuple(t.shape)) for t in tensors]
+        self._transfers: dict[torch.device, Transfer] = {}
+        for device in dict.fromkeys(t.device for t in tensors):
+            parts = [t.contiguous().reshape(-1).view(torch.uint8) for t in tensors if t.device == device]
+            self._transfers[device] = Transfer(torch.cat(parts))
+
+    @property
+    def ready(self) -> bool:
+        """True once :meth:`arrays` will not wait."""
+        return all(transfer.ready for transfer in self._transfers.values())
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all of them."""
+        return sum(int(np.prod(shape)) * np.dtype(kind).itemsize for _, kind, shape in self._forms)
+
+    def arrays(self) -> list[NDArray[Any]]:
+        """The tensors' values, in order; waits for the device if the copy is still under way."""
+        rest = {device: transfer.array() for device, transfer in self._transfers.items()}
+        found: list[NDArray[Any]] = []
+        for device, kind, shape in self._forms:
+            size = int(np.prod(shape)) * np.dtype(kind).itemsize
+            found.append(rest[device][:size].copy().view(kind).reshape(shape))
+            rest[device] = rest[device][size:]
+        return found
+
+
+_NUMPY: dict[torch.dtype, type[np.generic]] = {
+    torch.float16: np.float16,
+    torch.float32: np.float32,
+    torch.float64: np.float64,
+    torch.int32: np.int32,
+    torch.int64: np.int64,
+}
+
+
+def send(numbers: NDArray[np.int64], device: torch.device) -> torch.Tensor:
+    """Whole numbers on a device; nobody waits for them to arrive."""
+    tensor = torch.from_numpy(np.ascontiguousarray(numbers))
+    return tensor if device.type != "cuda" else tensor.pin_memory().to(device, non_blocking=True)

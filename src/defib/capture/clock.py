@@ -41,6 +41,11 @@ class Clock:
         return self._optimizer() is not None
 
     @property
+    def optimizer(self) -> torch.optim.Optimizer | None:
+        """The user's optimiser; None once it is gone."""
+        return self._optimizer()
+
+    @property
     def has_scaler(self) -> bool:
         """A GradScaler drives this optimiser."""
         return self._scaler is not None

@@ -15,10 +15,20 @@ from functools import cache
 import torch
 
 from defib.capture.naming import Names, Owner
-from defib.capture.nodes import CASTS, Node, options, parameter_of
 from defib.core.activation import Activation
 from defib.core.activation_index import activation_of, activations
-from defib.core.run import Wiring
+from defib.core.run import Crossing, Wiring
+from defib.torchgraph.nodes import (
+    CASTS,
+    FUSED_ATTENTION,
+    NORMS,
+    RECURRENT,
+    SOFTMAXES,
+    Node,
+    options,
+    parameter_of,
+    saved_tensor,
+)
 
 COMPILED = "runs inside torch.compile"
 _OPAQUE = {
@@ -27,6 +37,8 @@ _OPAQUE = {
     "CudnnRnnBackward0": "the inside of a fused recurrent kernel is not visible",
     "CheckpointFunctionBackward": "runs inside a reentrant checkpoint",
 }
+_JOINING = ("AddBackward", "SubBackward", "CatBackward", "StackBackward")
+_MULTIPLYING = ("MulBackward", "BmmBackward", "MmBackward", "DivBackward")
 LOSSES = {
     "NllLossBackward0",
     "NllLoss2DBackward0",
@@ -110,11 +122,15 @@ class Walk:
 
 @dataclass
 class State:
-    """What lies upstream of a node: the next activations and producers, met without passing another."""
+    """What lies upstream of a node: the next activations and producers, met without passing another.
+
+    ``crosses`` is what the ways from those activations cross, producers passed.
+    """
 
     sources: frozenset[int] = frozenset()
     feeds: frozenset[int] = frozenset()
     direct: int | None = None
+    crosses: frozenset[str] = frozenset()
 
 
 @dataclass
@@ -146,6 +162,7 @@ class Walker:
         sources = frozenset().union(*(s.sources for s in states))
         feeds = frozenset().union(*(s.feeds for s in states))
         name = node.name()
+        crosses = crossings(node, len(states)).union(*(s.crosses for s in states))
         activation = activation_of(name, options(node)) if name in _known_operations() else None
         owned = [(p, o) for p in own if (o := self.names.owner(p)) is not None]
         self.reached.update(o.path for _, o in owned)
@@ -154,18 +171,20 @@ class Walker:
             first = self.states.get(inputs[0]) if inputs else None
             self.states[node] = State(frozenset({order}), frozenset({order}), None)
             self.states[node].direct = None if first is None else first.direct
+            # An attention's map is no site: what comes through it has crossed the attention.
+            self.states[node].crosses = crosses if name in SOFTMAXES and is_map(node) else frozenset()
         elif owned:
             if name in _OPAQUE:
                 self.opaque.update({o.path: _OPAQUE[name] for _, o in owned})
             owner = next((o for _, o in owned if o.field == "weight"), owned[0][1])
             parameters = tuple(p for p, _ in owned)
             self.producers[order] = Producer(node=node, owner=owner, parameters=parameters, order=order)
-            self.states[node] = State(frozenset({order}), feeds, order)
+            self.states[node] = State(frozenset({order}), feeds, order, crosses)
         else:
             if name in CUTS:
                 self.cuts.append(node)
             only = states[0].direct if len(states) == 1 and name in CASTS else None
-            self.states[node] = State(sources, feeds, only)
+            self.states[node] = State(sources, feeds, only, crosses)
 
     def split(self, node: Node) -> tuple[list[torch.Tensor], list[Node]]:
         """The parameters that enter a node, and the other nodes that feed it."""
@@ -180,6 +199,45 @@ class Walker:
             else:
                 own.append(parameter)
         return own, inputs
+
+
+def is_map(node: Node) -> bool:
+    """Whether a softmax makes a map over more than two axes (an attention), not a model's output."""
+    result = saved_tensor(node, "result")
+    return result is not None and result.ndim > 2
+
+
+def crossings(node: Node, ways: int) -> frozenset[str]:
+    """What a gradient crosses at a node, other than weights: words of :class:`Crossing`.
+
+    Args:
+        node: The node.
+        ways: How many other nodes feed it.
+
+    Returns:
+        One word at most.
+    """
+    found = _crossing(node.name(), ways > 1)
+    return frozenset() if node.name() in SOFTMAXES and not is_map(node) else found
+
+
+@cache
+def _crossing(name: str, several: bool) -> frozenset[str]:
+    """The word for a kind of node."""
+    word: str | None = None
+    if name in SOFTMAXES or FUSED_ATTENTION in name:
+        word = Crossing.ATTENTION
+    elif name in RECURRENT:
+        word = Crossing.RECURRENCE
+    elif name in _OPAQUE:
+        word = Crossing.COMPILED if _OPAQUE[name] == COMPILED else Crossing.CHECKPOINT
+    elif any(n in name for n in NORMS):
+        word = Crossing.NORMALISATION
+    elif several and name.startswith(_JOINING):
+        word = Crossing.WAYS
+    elif several and name.startswith(_MULTIPLYING):
+        word = Crossing.PRODUCT
+    return frozenset() if word is None else frozenset({word})
 
 
 @cache

@@ -39,6 +39,11 @@ class Launched:
         every: Steps between readings; None leaves it to the governor.
         quiet: Say nothing at the end.
         force: Replace a record that is already there.
+        treat: Treatments to give.
+        treat_at: Optimiser step at which those that are named are given.
+        seed_shift: Added to every seed that the script sets.
+        stop_at: Optimiser step after which the script is ended.
+        autopsy: MiB that an autopsy may keep of the last steps; None for no autopsies.
     """
 
     target: str
@@ -49,6 +54,11 @@ class Launched:
     every: int | None
     quiet: bool
     force: bool
+    treat: tuple[str, ...] = ()
+    treat_at: int = 0
+    seed_shift: int | None = None
+    stop_at: int | None = None
+    autopsy: int | None = None
 
     def to_text(self) -> str:
         """One line for the environment; it does not grow with the script's arguments."""
@@ -109,6 +119,11 @@ def _launched(options: LaunchOptions) -> Launched:
         every=options.every,
         quiet=options.quiet,
         force=options.force,
+        treat=options.treat,
+        treat_at=options.treat_at,
+        seed_shift=options.seed_shift,
+        stop_at=options.stop_at,
+        autopsy=options.autopsy,
     )
 
 

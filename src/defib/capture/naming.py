@@ -58,6 +58,7 @@ class Names:
         self._layers: dict[str, Layer] = {}
         self._parameters: dict[str, list[weakref.ref[torch.Tensor]]] = {}
         self._unborn: list[tuple[str, weakref.ref[nn.Module]]] = []
+        self._roots: list[tuple[str, weakref.ref[nn.Module]]] = []
         self._searches = 0
         self._next_search = 0.0
         for name, root in _named_roots(list(roots)):
@@ -93,21 +94,37 @@ class Names:
         for prefix, ref in unborn:
             root = ref()
             if root is not None:
+                self._roots = [(p, r) for p, r in self._roots if r is not ref and r() is not root]
                 known, self._layers = self._layers, {}
                 self._add(prefix, root)
                 self._layers |= {path: layer for path, layer in known.items() if path not in self._layers}
 
+    def renew(self) -> None:
+        """Modules were exchanged or added: the known models are gone through again."""
+        roots, self._roots = self._roots, []
+        self._owners, self._layers, self._parameters = {}, {}, {}
+        for prefix, ref in roots:
+            root = ref()
+            if root is not None:
+                self._add(prefix, root)
+
     def layers(self) -> tuple[Layer, ...]:
         """Every module that owns parameters, in the models' own order, frozen or not as it is now."""
-        return tuple(replace(x, frozen=self._frozen(x)) for x in self._layers.values())
+        return tuple(self._now(layer) for layer in self._layers.values())
 
-    def _frozen(self, layer: Layer) -> bool:
+    def _now(self, layer: Layer) -> Layer:
+        """What may have changed since it was found: ``requires_grad_()``, ``half()``."""
         alive = [p for ref in self._parameters[layer.path] if (p := ref()) is not None]
-        return not any(p.requires_grad for p in alive) if alive else layer.frozen
+        if not alive:
+            return layer
+        whole = len(alive) == len(layer.parameters)
+        dtypes = tuple(_format(p) for p in alive) if whole else layer.dtypes
+        return replace(layer, frozen=_frozen(alive), dtypes=dtypes)
 
     def _add(self, prefix: str, root: nn.Module) -> None:
         if any(isinstance(p, nn.parameter.UninitializedParameter) for p in root.parameters()):
             self._unborn.append((prefix, weakref.ref(root)))
+        self._roots.append((prefix, weakref.ref(root)))
         parents = dict(root.named_modules(remove_duplicate=False))
         for raw, module in root.named_modules():
             own = {f: p for f, p in module._parameters.items() if isinstance(p, torch.Tensor)}
@@ -138,12 +155,21 @@ class Names:
                 kind=_kind(module),
                 units=_units(module, own),
                 parameters=tuple(names),
-                frozen=not any(p.requires_grad for p in own.values()),
+                frozen=_frozen(own.values()),
+                dtypes=tuple(_format(p) for p in own.values()),
             )
 
 
 def _kind(module: nn.Module) -> str:
     return type(module).__name__
+
+
+def _frozen(parameters: Iterable[torch.Tensor]) -> bool:
+    return not any(p.requires_grad for p in parameters)
+
+
+def _format(parameter: torch.Tensor) -> str:
+    return str(parameter.dtype).removeprefix("torch.")
 
 
 def _transposed(module: nn.Module) -> bool:

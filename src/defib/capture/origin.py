@@ -5,7 +5,7 @@ from typing import Any
 import torch
 
 from defib.capture.naming import Names
-from defib.capture.nodes import Node, collect, parameters_below, saved_tensor
+from defib.torchgraph.nodes import Node, collect, parameters_below, saved_tensor
 
 
 def blame(loss: torch.Tensor, names: Names) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own convention
 
 from defib.capture.graph import Producer, Tap
-from defib.capture.nodes import saved_tensor
+from defib.torchgraph.nodes import saved_tensor
 
 ROWS = 64
 """Rows of the batch that are recomputed at most; images and sequences count by their positions."""

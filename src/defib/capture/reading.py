@@ -14,11 +14,11 @@ import torch
 from defib.capture.border import Transfer
 from defib.capture.graph import Tap, Walk
 from defib.capture.kernels import tally
-from defib.capture.nodes import saved_tensor
 from defib.capture.preactivation import recompute
 from defib.core.activation import Limits
 from defib.core.site import Signal, Site
 from defib.core.tally import Tally
+from defib.torchgraph.nodes import saved_tensor
 
 _FLOATS = {torch.float16: "float16", torch.bfloat16: "bfloat16", torch.float32: "float32"}
 _FLOATS[torch.float64] = "float64"

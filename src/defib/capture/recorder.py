@@ -15,20 +15,23 @@ import torch
 from torch import nn
 
 from defib.capture.arrivals import Arrivals
+from defib.capture.autopsy import Autopsies
 from defib.capture.border import scalar
 from defib.capture.clock import Clock
 from defib.capture.governor import Governor
 from defib.capture.naming import Names
-from defib.capture.nodes import parameters_below
-from defib.capture.norms import StepNorms
-from defib.capture.objective import ObjectiveReading
+from defib.capture.norms import Start, StepNorms
+from defib.capture.objective import ObjectiveReading, leftover_of
 from defib.capture.origin import blame
 from defib.capture.reading import Collected, Reading
+from defib.capture.remains import Custody
 from defib.capture.scaling import Heard, Scalar, factor, known_skipped
+from defib.capture.secant import Secants
 from defib.capture.summary import Summary
 from defib.capture.vitals import SILENCE
 from defib.capture.walk import walk
 from defib.core.ports import Sink
+from defib.torchgraph.nodes import parameters_below
 
 FLUSH_SECONDS = (0.5, 2.0)
 """Least and most time between two flushes; in between, one may take a third of the budget."""
@@ -73,10 +76,16 @@ class Recorder:
         self._collected: list[tuple[Collected, Scalar | None]] = []
         self._objectives: list[tuple[ObjectiveReading, Scalar | None]] = []
         self._norms: dict[int, tuple[int, StepNorms]] = {}
+        self._starts: dict[int, Start] = {}
+        self._secants = Secants()
+        self._custody = Custody(sink, budget)
+        self._stepping: Clock | None = None
+        self.autopsies: Autopsies | None = None
         self._armed = True
         self._unread: set[int] = set()
         self._stepped: list[Clock] = []
         self._scale: Scalar | None = None
+        self._leftover: torch.Tensor | None = None
         self._may_be_scaled = True
         self._reading_cost = 0.0
         self._cost = 0.0
@@ -86,20 +95,44 @@ class Recorder:
         self._flush_seconds = FLUSH_SECONDS[0]
         self._started = self._last_step = self._last_flush = perf_counter()
 
+    @property
+    def steps(self) -> int:
+        """Steps of the optimiser that took most."""
+        return max((c.vitals.step for c in self._clocks.values()), default=0)
+
+    def renew(self) -> None:
+        """The network was changed by a treatment: look at it anew, at the next step."""
+        self._drain(wait=True)
+        self._arrivals.settle(wait=True)
+        self.names.renew()
+        self.summary.renew()
+        self._custody.renew()
+        self._starts.clear()
+        for clock in self._clocks.values():
+            clock.planned = None
+        self._collected.clear()
+        self._objectives.clear()
+        if self.autopsies is not None:
+            self.autopsies.renew()
+        self._armed = True
+        self._unread = {c.index for c in self._clocks.values() if c.alive}
+
     # -- around backward ---------------------------------------------------
 
     def backward_begins(self, tensors: tuple[torch.Tensor, ...]) -> Reading | None:
         """``backward`` was called on these tensors and has not run yet."""
         start = perf_counter()
         nested = torch._C._current_graph_task_id() != _IN_BACKWARD
-        if self._stepped and not nested:
+        first = bool(self._stepped) and not nested
+        self._leftover = None if first else self._leftover
+        if first:
             self._collected.clear()
             self._objectives.clear()
             self._heard.clear()
             self._stepped = []
         reading = None
         if self._armed and len(self._collected) < _MOST_READ:
-            reading = self._read(tensors, nested)
+            reading = self._read(tensors, nested, first)
             self._reading_cost += perf_counter() - start
         else:
             self._hear(tensors, nested)
@@ -118,7 +151,7 @@ class Recorder:
             self._blame(tensors[0])
         return tensors[0]
 
-    def _read(self, tensors: tuple[torch.Tensor, ...], nested: bool) -> Reading | None:
+    def _read(self, tensors: tuple[torch.Tensor, ...], nested: bool, first: bool) -> Reading | None:
         """Walk the graph of what is being trained, and read it."""
         roots = [t.grad_fn for t in tensors if t.grad_fn is not None]
         self.names.complete()
@@ -129,8 +162,12 @@ class Recorder:
             self.names.search(parameters_below(roots))
         graph = walk(roots, self.names)
         self.summary.saw(graph, max((c.vitals.step for c in self._clocks.values()), default=0))
+        self._custody.sample(graph)
         if loss is not None and graph.reached:
-            self._objectives.append((ObjectiveReading(graph, loss), self._scale))
+            if first:  # of several backwards before one step only the first finds what a step left
+                with torch.no_grad():
+                    self._leftover = leftover_of(graph)
+            self._objectives.append((ObjectiveReading(graph, loss, self._leftover), self._scale))
         return Reading(graph, preactivations=True)
 
     def backward_ended(self, reading: Reading) -> None:
@@ -169,8 +206,18 @@ class Recorder:
             return
         self._in_step = self._armed or uses_closure
         if uses_closure:
+            if self.autopsies is not None:
+                self.autopsies.stop("the optimiser runs the model itself (closure): its steps are not apart")
             return
         self._tick(clock, optimizer)
+        if self.autopsies is not None:
+            before = perf_counter()
+            self.governor.spent += self.autopsies.step(clock, optimizer)  # asked for: not of the budget
+            start += perf_counter() - before
+        if self._secants.waiting:
+            met = self._secants.meet(clock.index, _trained(clock), clock.scale_on_gradients())
+            if met is not None:
+                self._arrivals.pair(clock.index, *met)
         if self._armed:
             self._before_step(clock)
             self._reading_cost += perf_counter() - start
@@ -202,7 +249,9 @@ class Recorder:
             self._cost += perf_counter() - start
             return
         if start - self._last_flush > self._flush_seconds:
+            self._stepping = None if self._in_step else clock
             self.flush()
+            self._stepping = None
         elif clock.vitals.full:
             self._drain(wait=False, only=clock)
         now = perf_counter()
@@ -249,7 +298,10 @@ class Recorder:
         step = clock.vitals.step - 1
         named = [(clock.names[id(p)], p) for p in clock.parameters() if _dense(p) and id(p) in clock.names]
         if named:
-            self._norms[clock.index] = (step, StepNorms(named, clock.scale_on_gradients()))
+            scale = clock.scale_on_gradients()
+            start = self._starts.setdefault(clock.index, Start())
+            self._norms[clock.index] = (step, StepNorms(named, scale, start))
+            self._secants.begin(clock.index, step, _trained(clock), scale)
 
     def _attribute(self, clock: Clock) -> None:
         """What the backwards since the last step showed belongs to the step just taken."""
@@ -270,6 +322,8 @@ class Recorder:
         taken = self._norms.pop(clock.index, None)
         if taken is not None:
             self._arrivals.norms(taken[0], taken[1].names, taken[1].after())
+            self._arrivals.displacement(clock.index, taken[0], taken[1].displacement)
+            self._secants.stepped(clock.index, _trained(clock))
         self._arrivals.settle(wait=False)
         if clock.vitals.waiting >= SILENCE:
             self._drain(wait=False, only=clock)  # units that fell silent are looked at again at once
@@ -314,7 +368,9 @@ class Recorder:
         self._cost += written
         self._sink_seconds += written
         elapsed = self._last_step - self._started
-        self.summary.flush(list(self._clocks.values()), self.governor, elapsed, last=wait)
+        clocks = list(self._clocks.values())
+        self.summary.flush(clocks, self.governor, elapsed, last=wait)
+        self._custody.keep(clocks, self._stepping, last=wait)
         cost = written + perf_counter() - start
         shortest, longest = FLUSH_SECONDS
         self._flush_seconds = min(max(shortest, 3 * cost / max(self.governor.budget, 1e-6)), longest)
@@ -326,6 +382,13 @@ class Recorder:
         self._stepped.clear()
         self._collected.clear()
         self._norms.clear()
+        self._starts.clear()
+        self._secants.clear()
+
+
+def _trained(clock: Clock) -> list[torch.Tensor]:
+    """The parameters that have a dense gradient now."""
+    return [p for p in clock.parameters() if _dense(p)]
 
 
 def _dense(parameter: torch.Tensor) -> bool:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import torch
 
 from defib.capture.border import scalar
-from defib.capture.nodes import saved_tensor
+from defib.torchgraph.nodes import saved_tensor
 
 Scalar = float | torch.Tensor
 """A number on the host, or a 0-d tensor on an accelerator that nobody waits for."""

@@ -4,11 +4,14 @@ from collections.abc import Iterable, Sequence
 from importlib.metadata import version
 from platform import python_version
 
+import numpy as np
 import torch
 from torch import nn
 
 from defib.capture import taps
+from defib.capture.autopsy import Autopsies
 from defib.capture.recorder import Recorder
+from defib.core.kill import Prober
 from defib.core.ports import Sink
 
 
@@ -26,6 +29,8 @@ class Session:
         self._closed = False
         self._watch = taps.Watch(recorder, self._fault)
         taps.engage(self._watch)
+        if recorder.autopsies is not None:
+            recorder.autopsies.engage()
 
     @property
     def faults(self) -> int:
@@ -37,6 +42,11 @@ class Session:
         """Steps on which activations were read so far."""
         return self._recorder.governor.readings
 
+    @property
+    def steps(self) -> int:
+        """Steps of the optimiser that took most."""
+        return self._recorder.steps
+
     def flush(self) -> None:
         """Hand everything seen so far to the sink."""
         if self._closed:
@@ -46,11 +56,32 @@ class Session:
         except Exception as error:  # noqa: BLE001 - training goes on
             self._watch.failed(error)
 
+    def log(self, name: str, value: float) -> None:
+        """Keep a number of the user's own, beside the step taken last."""
+        if self._closed:
+            return
+        try:
+            step = self._recorder.steps - 1
+            self._sink.stream(-1, step, {f"log.{name}": np.array([value], np.float32)})
+        except Exception as error:  # noqa: BLE001 - training goes on
+            self._watch.failed(error)
+
+    def renew(self) -> None:
+        """The network was changed on purpose: it is looked at anew from here on."""
+        if self._closed:
+            return
+        try:
+            self._recorder.renew()
+        except Exception as error:  # noqa: BLE001 - training goes on
+            self._watch.failed(error)
+
     def close(self, status: str = "finished") -> None:
         """Stop watching and finish the record; again is harmless."""
         if self._closed:
             return
         taps.release(self._watch)
+        if self._recorder.autopsies is not None:
+            self._recorder.autopsies.close()
         try:
             self._recorder.close()
         except Exception as error:  # noqa: BLE001
@@ -61,6 +92,8 @@ class Session:
     def _fault(self, error: Exception, last: bool) -> None:
         data = {"error": f"{type(error).__name__}: {error}", "off": last}
         self._sink.event(-1, "watcher-fault", data)
+        if last and self._recorder.autopsies is not None:
+            self._recorder.autopsies.stop("the watcher switched itself off")
 
 
 def start(
@@ -70,6 +103,8 @@ def start(
     sink: Sink,
     budget: float = 0.01,
     every: int | None = None,
+    inquire: Prober | None = None,
+    memory: int = 0,
 ) -> Session:
     """Watch a model, or whatever is trained.
 
@@ -79,10 +114,17 @@ def start(
         sink: Takes what is seen.
         budget: Share of the run's time that may be spent (0.01 for 1 %).
         every: Read every N-th step whatever it costs; None to let the budget decide.
+        inquire: Looks into killing steps; None for no autopsies.
+        memory: Bytes that an autopsy may keep of the last steps.
 
     Returns:
         The watch under way.
     """
     roots = [] if model is None else [model] if isinstance(model, nn.Module) else list(model)
     sink.facts({"torch": torch.__version__, "python": python_version(), "defib": version("defib")})
-    return Session(Recorder(sink, roots, optimizers, budget, every), sink)
+    recorder = Recorder(sink, roots, optimizers, budget, every)
+    if inquire is not None:
+        recorder.autopsies = Autopsies(
+            sink, recorder.names, inquire, memory, given=bool(recorder.names.layers())
+        )
+    return Session(recorder, sink)

@@ -8,10 +8,12 @@ import numpy as np
 
 from defib.capture.border import Numbers
 from defib.capture.clock import Clock
+from defib.capture.confusion import Confusion
 from defib.capture.governor import Governor
 from defib.capture.graph import COMPILED, Walk
 from defib.capture.naming import Names
 from defib.capture.objective import ObjectiveReading
+from defib.capture.tokens import Tokens
 from defib.capture.windows import Windows
 from defib.core.ports import Sink
 from defib.core.run import OBJECTIVE_COLUMNS, Wiring
@@ -39,6 +41,8 @@ class Summary:
         self._names = names
         self._budget = budget
         self._windows = Windows()
+        self._confusion = Confusion(sink)
+        self._tokens = Tokens(sink)
         self._wirings: dict[Site, Wiring] = {}
         self._reached: set[str] = set()
         self._opaque: dict[str, str] = {}
@@ -79,6 +83,13 @@ class Summary:
             self._loss_operations = graph.loss_operations
             self._changed = True
 
+    def renew(self) -> None:
+        """The network was changed: its wiring is seen anew, and readings of before stay apart."""
+        self._windows.cut(self._sink)
+        self._wirings, self._reached, self._opaque, self._unread = {}, set(), {}, {}
+        self._loss_operations = ()
+        self._changed = True
+
     def unread(self, sites: dict[Site, str]) -> None:
         """Activations whose forward side could not be read, and why."""
         self._unread.update(sites)
@@ -114,9 +125,14 @@ class Summary:
             at_backward, scale = scales.array().tolist()
             if at_backward > scale:  # its step was skipped
                 continue
-            values = objective.transfer.array().astype(np.float64)
+            values = objective.columns
             values[OBJECTIVE_COLUMNS.index("loss")] /= scale
             self._sink.objective(step, facts, values)
+            table = objective.table
+            if table is not None:
+                self._confusion.add(step, objective.output_layer, table)
+            if objective.token is not None:
+                self._tokens.add(objective.input_layer, *objective.token)
         return [w for w in waiting if not (wait or _arrived(w))]
 
     def found_non_finite(self, step: int, found: dict[str, Any]) -> None:
@@ -153,6 +169,8 @@ class Summary:
             self._sink.wirings(tuple(ordered), self._loss_operations)
             self._changed = False
         self._windows.write(self._sink, even_if_early=last)
+        self._confusion.write()
+        self._tokens.write()
         now = monotonic()
         if last or now >= self._next_liveness:
             units = sum(len(state.alive_steps) for c in clocks for state in c.vitals.states.values())
@@ -173,8 +191,12 @@ class Summary:
                 "last_step": state.last_step,
                 "period": 1,
                 "batch": batch,
+                "lengths": state.episodes.lengths.tolist(),
             }
-            units = np.stack([state.first_alive, state.last_alive, state.alive_steps])
+            past = state.episodes
+            units = np.stack(
+                [state.first_alive, state.last_alive, state.alive_steps, past.returns, past.silent]
+            )
             self._sink.liveness(clock.index, path, facts, units)
 
     def _facts(self, governor: Governor, elapsed: float) -> dict[str, Any]:
@@ -208,4 +230,4 @@ class Summary:
 
 
 def _arrived(waiting: tuple[int, ObjectiveReading, Numbers]) -> bool:
-    return waiting[1].transfer.ready and waiting[2].ready
+    return waiting[1].ready and waiting[2].ready

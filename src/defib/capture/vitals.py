@@ -18,14 +18,16 @@ import torch
 from numpy.typing import NDArray
 
 from defib.capture.border import Numbers, Transfer
+from defib.capture.episodes import Episodes
 from defib.capture.kernels import row_liveness
+from defib.core.run import EPISODE_STEPS
 
 _GONE = torch.empty(0)
 SKIPS = "skips"
 """Steps that a GradScaler skipped since the last one; not a stream of the record."""
 
-SILENCE = 8
-"""Steps without a gradient that are taken for an event: a sparse unit is often silent for a few."""
+SILENCE = EPISODE_STEPS
+"""Steps without a gradient that are taken for an event."""
 
 MASS = 20
 """One in so many units of a layer makes a silence an event: single ones come and go all the time."""
@@ -62,13 +64,14 @@ class UnitState:
     first_alive: NDArray[np.int32]
     last_alive: NDArray[np.int32]
     alive_steps: NDArray[np.int32]
+    episodes: Episodes
     steps: int = 0
     last_step: int = -1
 
     @classmethod
     def unborn(cls, units: int) -> "UnitState":
-        never = np.full(units, -1, np.int32)
-        return cls(first_alive=never, last_alive=never.copy(), alive_steps=np.zeros(units, np.int32))
+        never, none = np.full(units, -1, np.int32), np.zeros(units, np.int32)
+        return cls(never, never.copy(), alive_steps=none, episodes=Episodes.none(units))
 
     def see(self, alive: NDArray[np.bool_], first_step: int, known: NDArray[np.bool_]) -> int:
         """Take in the steps from ``first_step`` on.
@@ -90,6 +93,11 @@ class UnitState:
         was_alive = self.last_alive == self.last_step
         first = np.argmax(alive, axis=0)
         last = rows - 1 - np.argmax(alive[::-1], axis=0)
+        if known.all():
+            self.episodes.see(alive, count, first, last)
+        else:  # a step without a gradient is unknown, not silent
+            kept = alive[known]
+            self.episodes.see(kept, count, kept.argmax(0), len(kept) - 1 - kept[::-1].argmax(0))
         born = seen & (self.first_alive < 0)
         self.first_alive[born] = first_step + first[born]
         self.last_alive[seen] = first_step + last[seen]
@@ -128,6 +136,7 @@ class Vitals:
 
     def __init__(self, targets: tuple[Target, ...]) -> None:
         self.step = 0
+        self.aims = 0
         self.states: dict[str, UnitState] = {}
         self._rows: list[torch.Tensor] = []
         self._missing: dict[int, set[int]] = {}
@@ -139,6 +148,7 @@ class Vitals:
     def aim(self, targets: tuple[Target, ...]) -> None:
         """Read these from now on; what is known of targets that stay is kept. Drain first."""
         self.targets = targets
+        self.aims += 1
         self._parameters = [t.parameter for t in targets]
         self._by_row = [i for i, t in enumerate(targets) if t.rows]
         self._bounds = np.cumsum([0, *(t.units for t in targets)])
@@ -150,6 +160,16 @@ class Vitals:
         """Let go of the parameters; steps that wait can still be drained."""
         self.targets = tuple(replace(t, parameter=_GONE) for t in self.targets)
         self._parameters = []
+
+    @property
+    def latest(self) -> torch.Tensor | None:
+        """Gradients of all targets at the last tick, shape (U,); None if drained or without targets."""
+        return self._rows[-1] if self._rows else None
+
+    @property
+    def missing(self) -> frozenset[int]:
+        """Targets that had no gradient at the last tick, by their place; their part of ``latest`` is 0."""
+        return frozenset(self._missing.get(len(self._rows) - 1, ()))
 
     @property
     def waiting(self) -> int:

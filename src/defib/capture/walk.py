@@ -2,16 +2,14 @@
 
 import torch
 
-from defib.capture.graph import LOSSES, Producer, State, Tap, Walk, Walker
+from defib.capture.graph import LOSSES, Producer, State, Tap, Walk, Walker, crossings, is_map
 from defib.capture.naming import Names
-from defib.capture.nodes import CASTS, Node, collect, options, saved_tensor
 from defib.core.activation import Activation
-from defib.core.run import Wiring
+from defib.core.run import Crossing, Wiring
 from defib.core.site import Site
+from defib.torchgraph.nodes import CASTS, NORMS, NOT_ELEMENTWISE, Node, collect, options, saved_tensor
 
-_NORMS = ("BatchNorm", "LayerNorm", "GroupNorm", "InstanceNorm", "RmsNorm", "RMSNorm")
 _CHANNELS_FIRST = ("Convolution", "BatchNorm", "GroupNorm", "InstanceNorm")
-_NOT_ELEMENTWISE = {"softmax", "log_softmax"}
 
 
 def walk(roots: list[Node], names: Names) -> Walk:
@@ -90,7 +88,7 @@ def _taps(walker: Walker) -> tuple[Tap, ...]:
     mains: dict[int, Producer | None] = {}
     calls: dict[str, int] = {}
     for order, (node, activation) in walker.activations.items():
-        if activation.name in _NOT_ELEMENTWISE and not _is_output(node):
+        if activation.name in NOT_ELEMENTWISE and is_map(node):
             continue
         main = _main_producer(walker, node)
         path = main.owner.path if main else f"({activation.name})"
@@ -103,18 +101,14 @@ def _taps(walker: Walker) -> tuple[Tap, ...]:
     )
 
 
-def _is_output(node: Node) -> bool:
-    """A softmax over a matrix is an output; one over more axes is an attention map, too big to read."""
-    result = saved_tensor(node, "result")
-    return result is None or result.ndim <= 2
-
-
 def _upstream(walker: Walker, node: Node) -> State:
     """The state of everything that enters a node, its parameters left out."""
     _, inputs = walker.split(node)
     states = [walker.states[child] for child in inputs if child in walker.states]
     return State(
-        frozenset().union(*(s.sources for s in states)), frozenset().union(*(s.feeds for s in states))
+        sources=frozenset().union(*(s.sources for s in states)),
+        feeds=frozenset().union(*(s.feeds for s in states)),
+        crosses=crossings(node, len(states)).union(*(s.crosses for s in states)),
     )
 
 
@@ -134,7 +128,7 @@ def _tap(
 ) -> Tap:
     node, activation = walker.activations[order]
     above = _upstream(walker, node)
-    feeds = _upstream(walker, producer.node).feeds if producer else frozenset()
+    before = _upstream(walker, producer.node) if producer else State()
     chain = _chain(walker, producer)
     units = _unit_count(producer)
     wiring = Wiring(
@@ -144,12 +138,14 @@ def _tap(
         units=units,
         order=position,
         modules=(*chain, *_activation_module(producer, activation)),
-        inputs=tuple(sites[o] for o in sorted(feeds) if o in sites),
+        inputs=tuple(sites[o] for o in sorted(before.feeds) if o in sites),
         skips=tuple(sites[o] for o in sorted(above.sources) if o in sites),
-        normalised=producer is not None and any(n in producer.node.name() for n in _NORMS),
+        normalised=producer is not None and any(n in producer.node.name() for n in NORMS),
         options=options(node),
         output=output,
         dtype=_dtype(node, activation),
+        # A skip that joins behind the producer is among ``skips``: the producer's own way is a single one.
+        crosses=tuple(sorted((above.crosses - {Crossing.WAYS}) | before.crosses)),
     )
     direct = producer is not None and walker.states[node].direct == producer.order
     channels = producer is not None and any(n in producer.node.name() for n in _CHANNELS_FIRST)
@@ -190,7 +186,7 @@ def _chain(walker: Walker, producer: Producer | None) -> tuple[str, ...]:
     """Paths from the layer in front of a norm to the norm itself; just the producer otherwise."""
     if producer is None:
         return ()
-    if not any(n in producer.node.name() for n in _NORMS):
+    if not any(n in producer.node.name() for n in NORMS):
         return (producer.owner.path,)
     before = [o for o in _upstream(walker, producer.node).sources if o in walker.producers]
     first = (walker.producers[before[0]].owner.path,) if len(before) == 1 else ()

@@ -43,6 +43,11 @@ class Windows:
         """Whether a reading of step ``step`` would push out an open window that is not written yet."""
         return any(w.dirty and step > w.first * GROWTH + 4 for w in self._open.values())
 
+    def cut(self, sink: Sink) -> None:
+        """Close every window: what is read from now on must not be merged with what was."""
+        self.write(sink, even_if_early=True)
+        self._open.clear()
+
     def write(self, sink: Sink, even_if_early: bool) -> None:
         """Hand every window that changed since the last time to the sink.
 

@@ -30,7 +30,11 @@ class Sink(Protocol):
         """Facts about one optimiser ("kind", "groups", "parameters", "steps"); merged by name."""
 
     def stream(self, optimizer: int, step: int, columns: dict[str, NDArray[np.float32]]) -> None:
-        """Per-step numbers from ``step`` on ("loss", "lr", "scale"), each of shape (T,)."""
+        """Per-step numbers from ``step`` on, each of shape (T,).
+
+        Names are "loss", "lr" and "scale"; "displacement" and, for ``PAIR_COLUMNS``, "pair.NAME", which
+        only some steps have; and, for the optimiser -1, "log.NAME" for what the user logged.
+        """
 
     def liveness(
         self,
@@ -44,8 +48,9 @@ class Sink(Protocol):
         Args:
             optimizer: Whose steps are counted.
             path: The layer.
-            facts: "source", "steps", "last_step", "period", "batch".
-            units: first_alive, last_alive, alive_steps, shape (3, U).
+            facts: "source", "steps", "last_step", "period", "batch", "lengths" (of silences).
+            units: first_alive, last_alive, alive_steps, and where known returns and the steps of silence
+                before them, shape (3, U) or (5, U).
         """
 
     def reading(self, site: Site, signal: Signal, first: int, last: int, tally: Tally) -> None:

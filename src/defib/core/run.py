@@ -5,6 +5,8 @@ Letters: ``U`` units of a layer, ``R`` readings, ``S`` sites, ``P`` parameters, 
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from enum import StrEnum
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -26,6 +28,7 @@ class Layer:
         parameters: Full names of its own parameters.
         optimizer: Index of the optimiser that owns them; -1 if none does.
         frozen: True if none of them requires a gradient.
+        dtypes: Format of each of them ("float32", "bfloat16"), in their order; empty in records of before.
     """
 
     path: str
@@ -34,6 +37,22 @@ class Layer:
     parameters: tuple[str, ...]
     optimizer: int = -1
     frozen: bool = False
+    dtypes: tuple[str, ...] = ()
+
+
+class Crossing(StrEnum):
+    """What stands between two activations and is no single product with weights."""
+
+    NORMALISATION = "normalisation"
+    WAYS = "ways"
+    """Several ways meet in a sum or are put side by side: a skip, a branch."""
+    PRODUCT = "product"
+    """Two signals are multiplied: a gate, scores."""
+    ATTENTION = "attention"
+    RECURRENCE = "recurrence"
+    """All steps of time, in one kernel."""
+    COMPILED = "compiled region"
+    CHECKPOINT = "checkpoint"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +77,8 @@ class Wiring:
         output: Nothing with parameters comes after it: it shapes the model's
             output, or is part of the loss.
         dtype: Floating-point format of the activation and its gradient ("float16"); "" if unknown.
+        crosses: What the ways that lead here from ``inputs`` and ``skips`` cross, other than weights: words
+            of :class:`Crossing`; a record of before has none.
     """
 
     site: Site
@@ -72,6 +93,7 @@ class Wiring:
     options: dict[str, float] = field(default_factory=dict)
     output: bool = False
     dtype: str = ""
+    crosses: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,6 +114,35 @@ class Reading:
     last: int
     tally: Tally
 
+    # What a large record tells without unpacking the tally; see record.shelf.
+
+    @property
+    def samples(self) -> int:
+        """``tally.samples``."""
+        return self.tally.samples
+
+    @property
+    def units(self) -> int:
+        """``tally.units``."""
+        return self.tally.units
+
+    @property
+    def entries(self) -> float:
+        """Finite entries of all units."""
+        return float(self.tally.finite.sum())
+
+    @property
+    def norm(self) -> float:
+        """``tally.norm``."""
+        return self.tally.norm
+
+
+EPISODE_STEPS = 8
+"""Steps without a gradient from which a silence is an episode: a sparse unit is often silent for a few."""
+
+LENGTHS = 32
+"""Classes by powers of two into which the lengths of episodes are sorted."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Liveness:
@@ -110,6 +161,11 @@ class Liveness:
         last_alive: Step of the last non-zero gradient, shape (U,); -1 never.
         alive_steps: On how many steps it was non-zero, shape (U,).
         batch: Mean samples a step, for the rule of three; 0 if unknown.
+        returns: Silences of at least ``EPISODE_STEPS`` steps that each unit came back from, shape (U,);
+            None in records of before.
+        silent_before: Steps of those silences together, shape (U,); None likewise.
+        lengths: How many of those silences lasted 2^i to 2^(i+1) - 1 steps, over all units, shape
+            (LENGTHS,); None likewise.
     """
 
     path: str
@@ -121,6 +177,9 @@ class Liveness:
     last_alive: NDArray[np.int64]
     alive_steps: NDArray[np.int64]
     batch: float = 0.0
+    returns: NDArray[np.int64] | None = None
+    silent_before: NDArray[np.int64] | None = None
+    lengths: NDArray[np.int64] | None = None
 
     @property
     def silent_steps(self) -> NDArray[np.int64]:
@@ -182,8 +241,12 @@ OBJECTIVE_COLUMNS = (
     "constant_loss", "classes", "outputs", "broadcast", "ignored",
     "input_low", "input_high", "input_mean", "input_std", "input_std_high", "input_std_low",
     "input_constant", "input_nonfinite", "input_features",
+    "compared", "label_mean", "probability_total", "leftover",
 )  # fmt: skip
-"""What is read of output, prediction, targets and input; see :class:`Objective`."""
+"""What is read of output, prediction, targets and input; see :class:`Objective`.
+
+New ones are added at the end: a record of before has the first of them.
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -201,11 +264,16 @@ class Objective:
     shapes that were stretched to fit; ``ignored`` is the share of labels equal
     to ignore_index. ``input_mean`` and ``input_std`` are RMS over features of
     each one's mean and standard deviation over the batch; ``input_constant``
-    and ``input_nonfinite`` are shares.
+    and ``input_nonfinite`` are shares. ``compared`` is how many targets of that batch
+    the best constant was worked out from, ``label_mean`` the mean index of the labels of a
+    classification, ``probability_total`` the sum over the classes of what enters a negative
+    log-likelihood as logarithms (1 by definition; of the samples' sums the one furthest from it), and
+    ``leftover`` is 1 where gradients of an earlier step were still there as backward began.
 
     Attributes:
         operation: The loss function's autograd node ("NllLossBackward0"); "" if it is not one that
-            torch has as a function.
+            torch has as a function; of a squared or absolute error that is written out and averaged, the node
+            that makes the error positive ("PowBackward0", "AbsBackward0", "MulBackward0").
         output_layer: Path of the last layer with parameters.
         input_layer: Path of the first.
         steps: Sampled steps, shape (R,).
@@ -238,6 +306,8 @@ class Optimizer:
         loss: The loss whose backward preceded each step.
         lr: Learning rate of the first group at each step.
         scale: GradScaler's loss scale at each step; empty without a scaler.
+        displacement: How far the weights are from where they were first read, over their size then, on
+            sampled steps; empty in records of before.
     """
 
     index: int
@@ -248,6 +318,39 @@ class Optimizer:
     loss: Series = field(default_factory=Series.empty)
     lr: Series = field(default_factory=Series.empty)
     scale: Series = field(default_factory=Series.empty)
+    displacement: Series = field(default_factory=Series.empty)
+
+
+PAIR_COLUMNS = ("gradient", "next_gradient", "update", "before", "after", "again")
+"""What is read of two consecutive steps; see :class:`Pairs`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pairs:
+    """Gradient and update of one step beside the gradient of the next, on sampled steps of one optimiser.
+
+    g is the gradient of step t as the optimiser got it, d the change of the parameters by that
+    step, g' the gradient of step t + 1, of another batch. All are taken over the same evenly
+    spaced sample of the optimiser's parameters (all of them, up to 65,536), so that sizes of
+    larger models are sizes of the sample; cosines need no such word.
+
+    Attributes:
+        steps: Step t, shape (R,).
+        gradient: |g|, shape (R,).
+        next_gradient: |g'|, shape (R,).
+        update: |d|, shape (R,).
+        before: Cosine of g and d: negative where the step went downhill on its own batch, shape (R,).
+        after: Cosine of g' and d: positive where the next gradient points back, shape (R,).
+        again: Cosine of g and g', shape (R,).
+    """
+
+    steps: NDArray[np.int64]
+    gradient: NDArray[np.float64]
+    next_gradient: NDArray[np.float64]
+    update: NDArray[np.float64]
+    before: NDArray[np.float64]
+    after: NDArray[np.float64]
+    again: NDArray[np.float64]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -296,6 +399,8 @@ class RunView:
         liveness: By layer path.
         optimizers: In order of first use.
         norms: Sizes of gradients, weights and updates; None if never taken.
+        pairs: Consecutive steps compared, by index of the optimiser.
+        logged: What the script logged with ``defib.log``, by name.
         flow_steps: Sampled steps, shape (R,).
         flow: For each site and signal the RMS over entries at each sampled step, shape (R,);
             NaN where that reading is missing.
@@ -314,6 +419,8 @@ class RunView:
     liveness: dict[str, Liveness] = field(default_factory=dict)
     optimizers: tuple[Optimizer, ...] = ()
     norms: Norms | None = None
+    pairs: dict[int, Pairs] = field(default_factory=dict)
+    logged: dict[str, Series] = field(default_factory=dict)
     flow_steps: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
     flow: dict[tuple[Site, Signal], NDArray[np.float64]] = field(default_factory=dict)
     events: tuple[Event, ...] = ()
@@ -345,7 +452,15 @@ class RunView:
 
     def at(self, site: Site, signal: Signal) -> tuple[Reading, ...]:
         """Readings of one signal at one site, in order of time."""
-        return tuple(r for r in self.readings if r.site == site and r.signal == signal)
+        return self._by_place.get((site, signal), ())
+
+    @cached_property
+    def _by_place(self) -> dict[tuple[Site, Signal], tuple[Reading, ...]]:
+        """The readings by site and signal: a large record has thousands of them."""
+        found: dict[tuple[Site, Signal], list[Reading]] = {}
+        for reading in self.readings:
+            found.setdefault((reading.site, reading.signal), []).append(reading)
+        return {place: tuple(readings) for place, readings in found.items()}
 
     def tally(self, site: Site, signal: Signal, since: int = 0) -> Tally | None:
         """All readings of a signal that began at or after step ``since``, merged; None if there are none."""
