@@ -1,11 +1,16 @@
-"""How long it takes to judge a large record, and how much memory: python bench/diagnose_scale.py.
+"""How long it takes to judge a large record, and how much memory: python bench/diagnose_scale.py [--small].
 
-The record of bench/record_read.py (10^6 units in 100 layers, 10^5 steps) with what
-rules look at besides: the graph of the layers, all four signals and two windows of
-readings of each. Read and judged in a fresh process, whose peak memory is taken
-from the kernel. Writes bench/results/diagnose_scale.md.
+Two records of 10^5 steps, written as a run would write them: every signal of every layer is
+read on 80 steps, which lie closer together at the start, and goes through the windows of
+``defib.capture.windows`` into a ``Writer`` with its usual size limit. The first has 10^6 units, of which
+the limit leaves few windows; the second has 10^5, of which it leaves many. Each is read and judged in a
+fresh process, whose peak memory is taken from the kernel. Writing takes about ten minutes, most of it
+for merging windows where they do not all find room. Writes bench/results/diagnose_scale.md.
+
+Letters: ``U`` units of a layer.
 """
 
+import argparse
 import json
 import os
 import platform
@@ -13,154 +18,230 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-LAYERS, UNITS, STEPS, WINDOWS = 100, 10_000, 100_000, 2
+from defib.capture.windows import Windows
+from defib.core.run import Layer, Wiring
+from defib.core.site import Signal, Site
+from defib.core.tally import Tally
+from defib.record.writer import Writer
+
+LAYERS, STEPS, BATCH = 100, 100_000, 128
 RESULT = Path(__file__).parent / "results" / "diagnose_scale.md"
 
 JUDGE = """
 import json, resource, sys, time
 from defib.diagnosis.engine import diagnose
 from defib.record.reader import read
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-start = time.perf_counter()
+start, used = time.perf_counter(), time.process_time()
 run = read(sys.argv[1])
 between = time.perf_counter()
 found = diagnose(run)
 end = time.perf_counter()
 peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-print(json.dumps({"read": between - start, "judge": end - between, "peak": peak / 1024,
-                  "units": sum(len(one.first_alive) for one in run.liveness.values()), "steps": run.steps,
-                  "readings": len(run.readings), "torch": "torch" in sys.modules,
+print(json.dumps({"read": between - start, "judge": end - between, "cpu": time.process_time() - used,
+                  "peak": peak / 1024, "steps": run.steps, "torch": "torch" in sys.modules,
+                  "units": sum(len(one.first_alive) for one in run.liveness.values()),
+                  "readings": len(run.readings), "windows": sorted({(r.first, r.last) for r in run.readings}),
+                  "unseen": [u.why for u in run.unseen],
                   "findings": [[f.rule, str(f.cause), len(f.units)] for f in found.findings],
                   "not_run": [str(n) for n in found.not_run]}))
 """
 
 
-def write(path: Path) -> None:
-    """A run that learns: in each layer one unit in ten is dead, the others fire on half of the samples."""
-    from defib.core.run import Layer, Wiring
-    from defib.core.site import Signal, Site
-    from defib.record.writer import Writer
-
+def write(path: Path, units: int, steps: int) -> Writer:
+    """A run that learns: in each layer one unit in ten dies, the others fire on half of the samples."""
     rng = np.random.default_rng(0)
     writer = Writer.create(path)
     sites = [Site(path=f"blocks.{n}.fc") for n in range(LAYERS)]
     weights = tuple(f"{site.path}.weight" for site in sites)
-    writer.layers(
-        tuple(
-            Layer(path=s.path, kind="Linear", units=UNITS, parameters=(w,), optimizer=0)
-            for s, w in zip(sites, weights, strict=True)
-        )
-    )
-    writer.wirings(
-        tuple(
-            Wiring(
-                site=site,
-                activation="relu",
-                operation="ReluBackward0",
-                units=UNITS,
-                order=n,
-                modules=(site.path,),
-                inputs=(sites[n - 1],) if n else (),
-                dtype="float32",
-            )
-            for n, site in enumerate(sites)
-        ),
-        ("NllLossBackward0", "LogSoftmaxBackward0"),
-    )
+    draw(writer, sites, weights, units)
     writer.optimizer(
-        0, {"kind": "Adam", "steps": STEPS, "groups": [{"lr": 1e-3}], "parameters": list(weights)}
+        0, {"kind": "Adam", "steps": steps, "groups": [{"lr": 1e-3}], "parameters": list(weights)}
     )
-    for step in range(0, STEPS, 100):
+    for step in range(0, steps, 100):
         loss = 2.3 * np.exp(-np.arange(step, step + 100) / 2e4) * (1 + 0.02 * rng.normal(size=100))
         writer.stream(0, step, {"loss": loss.astype("f4"), "lr": np.full(100, 1e-3, "f4")})
         sizes = 1 + 0.1 * rng.random((4, LAYERS), dtype="f4")
         writer.norms(step, weights, sizes * np.array([[1.0], [100.0], [0.1], [0.0]], "f4"))
         if step % 5000 == 0:
             assert writer.flush(60), writer.fault
-    for site in sites:
-        dead = rng.random(UNITS) < 0.1
-        last = np.where(dead, rng.integers(1, STEPS // 2, UNITS), STEPS - 1)
-        facts = {"source": "bias", "steps": STEPS, "last_step": STEPS - 1, "period": 1, "batch": 128.0}
-        writer.liveness(0, site.path, facts, np.stack([last * 0, last, last + 1]).astype("i4"))
-        for window in range(WINDOWS):
-            first = window * (STEPS // WINDOWS)
-            off = last < first
-            for signal in Signal:
-                writer.reading(
-                    site, signal, first, first + STEPS // WINDOWS - 1, tally(rng, off, signal.value)
-                )
-        assert writer.flush(60), writer.fault
+    last = np.where(
+        rng.random((LAYERS, units)) < 0.1, rng.integers(1, steps // 2, (LAYERS, units)), steps - 1
+    )
+    for site, alive in zip(sites, last, strict=True):
+        facts = {"source": "bias", "steps": steps, "last_step": steps - 1, "period": 1, "batch": 1.0 * BATCH}
+        silences = np.zeros_like(alive)
+        state = np.stack([silences, alive, alive + 1, silences, silences])
+        writer.liveness(0, site.path, facts, state.astype("i4"))
+    watch(writer, sites, last, rng)
     writer.close("finished")
-    assert writer.fault is None
+    assert writer.fault is None, writer.fault
+    return writer
 
 
-def tally(rng: np.random.Generator, off: np.ndarray, signal: str):
-    """What 1,280 samples look like in units of which some are off."""
-    from defib.core.tally import Tally
+def draw(writer: Writer, sites: list[Site], weights: tuple[str, ...], units: int) -> None:
+    """The layers, one after the other, and a classifier's loss."""
+    writer.layers(
+        tuple(
+            Layer(path=s.path, kind="Linear", units=units, parameters=(w,), optimizer=0, dtypes=("float32",))
+            for s, w in zip(sites, weights, strict=True)
+        )
+    )
+    wirings = [
+        Wiring(
+            site=site,
+            activation="relu",
+            operation="ReluBackward0",
+            units=units,
+            order=n,
+            modules=(site.path,),
+            inputs=(sites[n - 1],) if n else (),
+            dtype="float32",
+        )
+        for n, site in enumerate(sites)
+    ]
+    writer.wirings(tuple(wirings), ("NllLossBackward0", "LogSoftmaxBackward0"))
 
-    count = np.full(UNITS, 1280.0)
-    on = np.where(off, 0.0, rng.integers(500, 780, UNITS))
-    size = 1 + 0.2 * rng.random(UNITS)
-    hidden = signal in {"activation", "preactivation_grad"}
-    values = {
-        "count": count,
-        "positive": on,
-        "zero": count - on if hidden else 0 * on,
-        "saturated": count - on if signal == "activation" else 0 * on,
-        "flat": count - on if signal == "activation" else 0 * on,
-        "nonfinite": 0 * on,
-        "total": 0.4 * size * on,
-        "squares": size**2 * (on if hidden else count),
-        "low": 0 * on if hidden else -3 * size,
-        "high": np.where(on > 0, 3 * size, 0.0 if hidden else -0.1),
-    }
-    return Tally(samples=1280, **{name: v.astype("f4").astype("f8") for name, v in values.items()})
+
+def watch(writer: Writer, sites: list[Site], last: NDArray[np.int64], rng: np.random.Generator) -> None:
+    """The readings, through capture's own windows; between two of them the disk has time to write."""
+    batches = {signal: [tally(rng, last.shape[1], signal) for _ in range(4)] for signal in Signal}
+    sampled = [0, 1, 2]
+    while sampled[-1] < last.max():
+        sampled.append(min(max(sampled[-1] + 1, int(sampled[-1] * 1.15)), int(last.max())))
+    windows = Windows()
+    for number, step in enumerate(sampled):
+        for layer, site in enumerate(sites):
+            off = last[layer] < step
+            for signal in Signal:
+                if windows.due_before(step):
+                    windows.write(writer, even_if_early=True)
+                seen = batches[signal][(layer + number) % 4]
+                windows.add(step, site, signal, silenced(seen, off, signal))
+        windows.write(writer, even_if_early=step == sampled[-1])
+        assert writer.flush(600), writer.fault
+        print(f"step {step} is written", flush=True)
 
 
-def main() -> None:
+def tally(rng: np.random.Generator, units: int, signal: Signal) -> Tally:
+    """What one batch of a normal distribution looks like."""
+    z = rng.normal(size=(BATCH, units)).astype("f4")
+    x = np.maximum(z, 0) if signal is Signal.ACTIVATION else z * (z > 0) if signal.endswith("grad") else z
+    every = np.full(units, 1.0 * BATCH)
+    flat = (z <= 0).sum(0) * 1.0 if signal is Signal.ACTIVATION else 0 * every
+    return Tally(
+        samples=BATCH,
+        count=every,
+        positive=(x > 0).sum(0) * 1.0,
+        zero=(x == 0).sum(0) * 1.0,
+        saturated=flat,
+        flat=flat,
+        nonfinite=0 * every,
+        total=x.sum(0, dtype="f8"),
+        squares=(x.astype("f8") ** 2).sum(0),
+        low=x.min(0).astype("f8"),
+        high=x.max(0).astype("f8"),
+    )
+
+
+def silenced(seen: Tally, off: NDArray[np.bool_], signal: Signal) -> Tally:
+    """The same batch where the units ``off``, shape (U,), are dead."""
+    if signal is Signal.ACTIVATION_GRAD:
+        return seen
+    none = np.where(off, 0.0, 1.0)
+    if signal is Signal.PREACTIVATION:
+        return replace(seen, positive=seen.positive * none, high=np.where(off, -0.1, seen.high))
+    zero = np.where(off, seen.count, seen.zero)
+    blank = {name: getattr(seen, name) * none for name in ("positive", "total", "squares", "low", "high")}
+    if signal is Signal.ACTIVATION:
+        blank |= {"flat": zero, "saturated": zero}
+    return replace(seen, zero=zero, **blank)
+
+
+def measured(units: int, steps: int) -> dict[str, Any]:
+    """Writes a record of that many units a layer and judges it three times."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "large.rec"
-        write(path)
+        began = time.perf_counter()
+        writer = write(path, units, steps)
+        wrote = time.perf_counter() - began
         size = sum(file.stat().st_size for file in path.iterdir()) / 2**20
         runs, command = [], [sys.executable, "-c", JUDGE, str(path)]
         for _ in range(3):
             done = subprocess.run(command, capture_output=True, text=True, check=True)
             runs.append(json.loads(done.stdout))
-    one = runs[0]
-    print(json.dumps(one, indent=1)[:3000])
-    assert one["units"] == LAYERS * UNITS
-    assert one["steps"] == STEPS
+    one: dict[str, Any] = runs[0]
+    print(json.dumps(one | {"findings": one["findings"][:3]}, indent=1))
+    assert one["units"] == LAYERS * units
+    assert one["steps"] == steps
     assert not one["torch"]
     assert not one["not_run"], one["not_run"]
-    assert {rule for rule, _, _ in one["findings"]} >= {"dead-unit"}
-    dead = sum(units for rule, _, units in one["findings"] if rule == "dead-unit")
-    least, median, most = sorted(run["read"] + run["judge"] for run in runs)
-    peak = max(run["peak"] for run in runs)
-    RESULT.parent.mkdir(exist_ok=True)
-    RESULT.write_text(
-        f"""\
-# Judging a large record
+    assert not one["unseen"], one["unseen"]
+    one["dead"] = sum(units for rule, _, units in one["findings"] if rule == "dead-unit")
+    one["seconds"] = sorted(run["read"] + run["judge"] for run in runs)
+    one["judging"] = sorted(run["judge"] for run in runs)[1]
+    one["cpu"] = sorted(run["cpu"] for run in runs)[1]
+    one["peak"] = max(run["peak"] for run in runs)
+    return one | {"size": size, "wrote": wrote, "writer": writer.seconds}
 
-Command: `.venv/bin/python bench/diagnose_scale.py`, {time.strftime("%Y-%m-%d")}, Python
-{platform.python_version()}, numpy {np.__version__}, {platform.system()}, {os.cpu_count()} cores (shared with
-other work).
 
-| what | measured | aim |
-|---|---|---|
-| units, with {one["readings"]:,} readings (two of each signal) | {one["units"]:,} | 1,000,000 |
-| steps (loss, lr; norms on every 100th) | {one["steps"]:,} | 100,000 |
-| size of the record | {size:.0f} MiB | |
-| seconds to read and judge it, median of 3 (least, most) | {median:.2f} ({least:.2f}, {most:.2f}) | < 10 |
-| of these, judging | {sorted(run["judge"] for run in runs)[1]:.2f} | |
-| peak memory of the process | {peak:.0f} MiB | < 1024 |
-| dead units named | {dead:,} in {len(one["findings"])} findings | |
-"""
+def page(large: dict[str, Any], small: dict[str, Any]) -> str:
+    """The page of results."""
+    rows = {
+        "units": ("{units:,}", "1,000,000"),
+        "steps (loss and lr; norms on every 100th)": ("{steps:,}", "100,000"),
+        "readings in the record (100 layers, all four signals)": ("{readings:,}", ""),
+        "windows of each that found room": ("{count}", ""),
+        "size of the record, MiB": ("{size:.0f}", ""),
+        "**seconds to read and judge it**, median of 3 (least, most)": (
+            "**{seconds[1]:.1f}** ({seconds[0]:.1f}, {seconds[2]:.1f})",
+            "< 10",
+        ),
+        "of these, judging": ("{judging:.1f}", ""),
+        "processor seconds": ("{cpu:.1f}", ""),
+        "**peak memory of the process**, MiB": ("**{peak:.0f}**", "< 1024"),
+        "dead units named": ("{dead:,}", ""),
+        "processor seconds that writing took beside the run": ("{writer:.0f}", ""),
+    }
+    for one in (large, small):
+        one["count"] = len(one["windows"])
+    lines = [
+        f"| {name} | {cell.format(**large)} | {cell.format(**small)} | {aim} |"
+        for name, (cell, aim) in rows.items()
+    ]
+    return "\n".join(
+        [
+            "# Judging a large record",
+            "",
+            f"Command: `.venv/bin/python bench/diagnose_scale.py`, {time.strftime('%Y-%m-%d')}, Python",
+            f"{platform.python_version()}, numpy {np.__version__}, {platform.system()}, {os.cpu_count()} cores"
+            f" (shared with other work, load {os.getloadavg()[0]:.1f}).",
+            "",
+            "Written through capture's windows with the usual size limit of 256 MiB a rank.",
+            "",
+            "| what | 10^6 units | 10^5 units | aim |",
+            "|---|---|---|---|",
+            *lines,
+            "",
+        ]
     )
-    print(RESULT.read_text())
+
+
+def main() -> None:
+    words = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    words.add_argument("--small", action="store_true", help="a tenth of it, printed only")
+    small = words.parse_args().small
+    steps = STEPS // 100 if small else STEPS
+    text = page(*(measured(units // (10 if small else 1), steps) for units in (10_000, 1_000)))
+    print(text)
+    if not small:
+        RESULT.write_text(text)
 
 
 if __name__ == "__main__":

@@ -29,6 +29,7 @@ VARIANTS: dict[str, Callable[[Workload, Path], Pausable]] = {
     "default": Pausable,
     "vitals": lambda workload, folder: Pausable(workload, folder, readings=False),
     "every step": lambda workload, folder: Pausable(workload, folder, every=1),
+    "with --autopsy": lambda workload, folder: Pausable(workload, folder, autopsy=True),
 }
 
 

@@ -1,4 +1,4 @@
-"""Pages that are written from the code: commands, rules, causes, settings, errors.
+"""Pages that are written from the code: commands, rules, treatments, causes, settings, errors.
 
 MkDocs loads this file as a hook; the tests load it to see that nothing lacks a
 page. Nothing is written to disk.
@@ -32,6 +32,7 @@ def pages() -> Pages:
     return {
         **command_pages(),
         **rule_pages(),
+        **treatment_pages(),
         "causes.md": causes_page(),
         "settings.md": settings_page(),
         "errors.md": errors_page(),
@@ -109,6 +110,41 @@ def _limits(rule: type[Any]) -> list[str]:
     return ["| limit | default | unit | compared with | why this default |", "|---|---|---|---|---|", *rows]
 
 
+# ------------------------------------------------------------------ treatments
+
+
+def treatment_pages() -> Pages:
+    """One page a treatment, from the docstring of its file, and a list of them."""
+    table = ["# Treatments", "", "How to give one is told on [its own page](../repair.md).", ""]
+    table += ["| treatment | safety | indicated for |", "|---|---|---|"]
+    found = {}
+    engine: Any = importlib.import_module("defib.therapy.engine")
+    base: type[Any] = importlib.import_module("defib.therapy.treatment").Treatment
+    for cls in sorted(entries(base, engine.PACKAGE), key=lambda cls: (cls.safety.rank, cls.slug)):
+        rules = sorted({i.rule for i in cls.indications})
+        links = ", ".join(f"[{rule}](../rules/{rule}.md)" for rule in rules) or "none: by hand"
+        table.append(f"| [{cls.slug}]({cls.slug}.md) | {cls.safety} | {links} |")
+        found[f"treatments/{cls.slug}.md"] = _treatment_page(cls, links)
+    return {"treatments/index.md": "\n".join(table) + "\n", **found}
+
+
+def _treatment_page(cls: type[Any], links: str) -> str:
+    """Title, page, indications."""
+    text = inspect.cleandoc(sys.modules[cls.__module__].__doc__ or "")
+    shown = []
+    for line in text.splitlines():
+        heading = line.endswith(":") and not line.startswith(" ")
+        shown.append(f"## {line[:-1]}\n" if heading else line.removeprefix("    "))
+    lines = [f"# {cls.slug}", "", f"Safety: `{cls.safety}`. Indicated for: {links}.", "", *shown]
+    why = [f"- {i.rule}{_causes(i)}: {i.why} (strength {i.strength:g})" for i in cls.indications]
+    return "\n".join(lines + (["", "## Why", "", *why] if why else [])).replace("``", "`") + "\n"
+
+
+def _causes(indication: Any) -> str:
+    """The causes that an indication is limited to."""
+    return f" ({', '.join(c.value for c in indication.causes)})" if indication.causes else ""
+
+
 # ------------------------------------------------------------------ causes, settings, errors
 
 
@@ -169,6 +205,7 @@ def on_config(config: Any) -> Any:
     lists = {
         "Commands": sorted(command_pages()),
         "Rules": list(rule_pages()),
+        "Treatments": list(treatment_pages()),
         "Decisions": decisions(),
     }
     config.nav = [{t: lists.get(t, to) for t, to in item.items()} for item in config.nav]

@@ -15,14 +15,47 @@ fetched when it is first used.
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from defib.api import LiveRun, Run, diagnose, open_run, watch
-    from defib.checks import check
+    from defib.api import LiveRun, Run, diagnose, log, open_run, prescribe, prognose, watch
+    from defib.checks import check, triage
+    from defib.coroner import autopsy
+    from defib.proofs import certify
+    from defib.trials.verb import trial
 
     __version__: str
 
-_VERBS = ("LiveRun", "Run", "diagnose", "open_run", "watch")
+_HOMES = {
+    "LiveRun": "defib.api",
+    "Run": "defib.api",
+    "autopsy": "defib.coroner",
+    "certify": "defib.proofs",
+    "check": "defib.checks",
+    "diagnose": "defib.api",
+    "log": "defib.api",
+    "open_run": "defib.api",
+    "prescribe": "defib.api",
+    "prognose": "defib.api",
+    "triage": "defib.checks",
+    "trial": "defib.trials.verb",
+    "watch": "defib.api",
+}
+"""The module that each public name comes from; a line here and one above make a verb public."""
 
-__all__ = ["LiveRun", "Run", "__version__", "check", "diagnose", "open_run", "watch"]
+__all__ = [
+    "LiveRun",
+    "Run",
+    "__version__",
+    "autopsy",
+    "certify",
+    "check",
+    "diagnose",
+    "log",
+    "open_run",
+    "prescribe",
+    "prognose",
+    "triage",
+    "trial",
+    "watch",
+]
 
 
 def __getattr__(name: str) -> object:
@@ -35,12 +68,10 @@ def __getattr__(name: str) -> object:
         AttributeError: If defib has no such name.
     """
     value: object
-    if name in _VERBS:
-        import defib.api as verbs
+    if name in _HOMES:
+        from importlib import import_module
 
-        value = getattr(verbs, name)
-    elif name == "check":
-        from defib.checks import check as value
+        value = getattr(import_module(_HOMES[name]), name)
     elif name == "__version__":
         from importlib.metadata import version
 

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Self, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
 
 from defib.core.config import Settings, load_settings, parse_budget, parse_every
 from defib.core.errors import NotFound, UsageError
@@ -21,10 +21,18 @@ if TYPE_CHECKING:
     import torch
 
     from defib.capture.session import Session
+    from defib.care import Care
     from defib.core.finding import Diagnosis
+    from defib.core.kill import Prober
+    from defib.core.prescription import Plan, Prescription, Value
+    from defib.core.prognosis import Forecast
     from defib.core.run import RunView
     from defib.diagnosis.rule import Rule
     from defib.record.writer import Writer
+    from defib.therapy.surgery import Receipt
+    from defib.therapy.train_state import TrainState
+    from defib.therapy.treatment import Treatment
+    from defib.therapy.vault import Vault
 
 
 T = TypeVar("T")
@@ -51,6 +59,14 @@ class Run:
         """What is wrong with this run; see :func:`diagnose`."""
         return diagnose(self, settings)
 
+    def prognose(self, horizon: int | None = None) -> "Forecast":
+        """What will become of its dead units; see :func:`prognose`."""
+        return prognose(self, horizon=horizon)
+
+    def prescribe(self) -> "tuple[Prescription, ...]":
+        """What could help; see :func:`prescribe`."""
+        return prescribe(self)
+
     def close(self) -> None:
         """Forgets what was read; a record is never held open."""
         self.__dict__.pop("view", None)
@@ -75,6 +91,8 @@ class LiveRun:
         self._writer = writer
         self._open = True
         self._pid = os.getpid()
+        self._care: Care | None = None
+        self._treated = 0
         atexit.register(self._at_exit)
 
     @property
@@ -115,6 +133,104 @@ class LiveRun:
         """What is wrong with the run up to now; see :func:`diagnose`."""
         return diagnose(self, settings)
 
+    def prognose(self, horizon: int | None = None) -> "Forecast":
+        """What will become of its dead units, from what was kept up to now; see :func:`prognose`."""
+        return prognose(self, horizon=horizon)
+
+    def prescribe(self) -> "tuple[Prescription, ...]":
+        """What could help the run as it is since its last treatment; see :func:`prescribe`."""
+        from defib.therapy import engine
+
+        return engine.prescribe(*self.diagnosed())
+
+    def snapshot(self) -> None:
+        """Copies weights and optimiser state, for treatments that go back (``roll-back``).
+
+        Call it after an optimiser's step, while the run is healthy. Only the last one is kept; it takes
+        as much memory as the model and its optimiser.
+
+        Raises:
+            Refused: If nothing is trained.
+        """  # noqa: DOC502 - the gathering raises it
+        self._vault.keep(self._states(), self._session.steps)
+
+    def log(self, name: str, value: float) -> None:
+        """Keeps a number of the script's own in the record; see :func:`log`."""
+        self._session.log(*logged(name, value))
+
+    def treat(self, what: "str | Prescription | None" = None, /, **dose: "Value") -> "Receipt":
+        """Applies one treatment to the live network, all or nothing; on all ranks at the same step.
+
+        Call it after an optimiser's step and before the next forward pass.
+
+        Args:
+            what: A prescription, or a treatment's slug; None for the first that the diagnosis of now
+                brings and that can be given.
+            **dose: For a slug: how much and where (``layer="fc1"``); its page says what it takes.
+
+        Returns:
+            The receipt: ``receipt.undo()`` restores every bit.
+
+        Raises:
+            Refused: If it cannot be done safely, or nothing is prescribed; nothing is changed then.
+        """  # noqa: DOC502 - care raises it
+        from defib import care
+
+        wanted = care.named(what, dose) if isinstance(what, str) else what or self._first_prescription()
+        step = self._session.steps
+        states = self._vault.lend(self._states())
+        receipt = care.give(states, wanted, lambda data: self.tell(step, data))
+        self.treated()
+        return receipt
+
+    def _states(self) -> "tuple[TrainState, ...]":
+        """What is trained here, gathered anew."""
+        from defib.therapy.gather import gather
+
+        models = next((of for of, run in _LIVE if run is self), ())
+        return gather(cast("tuple[torch.nn.Module, ...]", models))
+
+    @cached_property
+    def _vault(self) -> "Vault":
+        from defib.therapy.vault import Vault
+
+        return Vault()
+
+    def _first_prescription(self) -> "Prescription":
+        from defib.core.errors import Refused
+        from defib.core.prescription import Safety
+
+        wanted = (p for p in self.prescribe() if p.safety is not Safety.SOURCE)
+        found = next(wanted, None)
+        if found is None:
+            raise Refused("nothing that can be treated live was found; see defib prescribe")
+        return found
+
+    def attend(self, care: "Care") -> None:
+        """Lets ``defib run --treat`` treat this run from now on.
+
+        Args:
+            care: What it was asked to do.
+        """
+        self._care = care
+        care.attend(self)
+
+    def diagnosed(self) -> "tuple[Diagnosis, RunView]":
+        """The findings since the last treatment, and what they rest on."""
+        from defib.core.window import since
+
+        view = since(self.view, self._treated)
+        return diagnose(view), view
+
+    def tell(self, step: int, data: "dict[str, Any]") -> None:
+        """Writes into the record what was done about the network."""
+        self._writer.event(step, "treatment", data)
+
+    def treated(self) -> None:
+        """The network was changed on purpose: it is looked at anew from here on."""
+        self._treated = self._session.steps
+        self._session.renew()
+
     def close(self, status: str = "finished") -> None:
         """Ends watching; the record is complete. A second call does nothing.
 
@@ -125,6 +241,8 @@ class LiveRun:
             self._open = False
             _LIVE[:] = [(of, run) for of, run in _LIVE if run is not self]
             atexit.unregister(self._at_exit)
+            if self._care is not None:
+                self._care.release()
             self._session.close(status)
 
     def _at_exit(self) -> None:
@@ -159,6 +277,7 @@ def watch(
     budget: float | str | None = None,
     every: int | None = None,
     force: bool = False,
+    autopsy: bool | None = None,
 ) -> LiveRun:
     """Watches a model while it trains; the training itself is not changed by a bit.
 
@@ -174,6 +293,8 @@ def watch(
         budget: Share of the training time that watching may cost, as 0.01 or "1%".
         every: Steps between readings; None leaves it to the governor.
         force: Replace a record at ``output``.
+        autopsy: Keep the last steps, and when a unit dies find out by what; takes memory and time
+            (see the page Autopsy). None for the setting ``autopsy``.
 
     Returns:
         The live run: ``diagnose()``, ``close()``, ``path``, ``faults``.
@@ -186,6 +307,9 @@ def watch(
     share = settings.budget if budget is None else parse_budget(budget)
     period = settings.every if every is None else parse_every(every)
 
+    wanted = settings.autopsy if autopsy is None else autopsy
+    inquire, memory = prober(settings.autopsy_memory if wanted else None)
+
     from defib.capture import session as capture
     from defib.record.writer import Writer
 
@@ -193,13 +317,76 @@ def watch(
     writer = Writer.create(path, rank=rank(), force=force)
     writer.facts({"target": sys.argv[0]})
     try:
-        session = capture.start(models or None, _several(optimizer), sink=writer, budget=share, every=period)
+        session = capture.start(
+            models or None,
+            _several(optimizer),
+            sink=writer,
+            budget=share,
+            every=period,
+            inquire=inquire,
+            memory=memory,
+        )
     except BaseException:
         writer.close("interrupted")
         raise
     live = LiveRun(session, writer, writer.path)
     _LIVE.append((models, live))
     return live
+
+
+def prober(mebibytes: int | None) -> "tuple[Prober | None, int]":
+    """What looks into killing steps, and the bytes that may be kept for it.
+
+    Args:
+        mebibytes: MiB; None for no autopsies.
+
+    Returns:
+        Both, as ``capture.session.start`` takes them.
+    """
+    if mebibytes is None:
+        return None, 0
+    from defib.probe.kill import inquire
+
+    return inquire, mebibytes << 20
+
+
+def log(name: str, value: float) -> None:
+    """Keeps a number of the script's own in the record, beside the step that was taken last.
+
+    A validation loss, say: passes without a backward are not seen by themselves. A name that holds
+    "val", "test", "dev" or "eval" and "loss" is taken for one, and `overfit` judges by it. Where
+    nothing is under watch this does nothing, so that a script runs the same without defib. Of
+    several numbers of one name on one step the last one counts.
+
+    Args:
+        name: What it is ("val_loss").
+        value: A number, or a tensor or array that holds one.
+
+    Raises:
+        UsageError: If the name is empty or longer than 200 characters, or the value is no number.
+    """  # noqa: DOC502 - the function below raises it
+    name, number = logged(name, value)
+    for _, run in tuple(_LIVE):
+        run.log(name, number)
+
+
+def logged(name: str, value: float) -> tuple[str, float]:
+    """A name and a number that can be kept.
+
+    Returns:
+        Both, the value as a float.
+
+    Raises:
+        UsageError: If they are not what :func:`log` takes.
+    """
+    if not isinstance(name, str) or not 0 < len(name) <= 200:
+        raise UsageError(f"defib.log: the name must be 1 to 200 characters, not {str(name)[:40]!r}")
+    detach = getattr(value, "detach", None)  # torch warns of a number made of a tensor with a graph
+    try:
+        return name, float(value if detach is None else detach())
+    except (TypeError, ValueError, RuntimeError):
+        what = type(value).__name__
+        raise UsageError(f"defib.log: the value of {name!r} must be one number, not a {what}") from None
 
 
 def _several(given: "T | Iterable[T] | None") -> "tuple[T, ...]":
@@ -254,6 +441,111 @@ def diagnose(
     return engine.diagnose(view, settings)
 
 
+def prognose(
+    what: "str | os.PathLike[str] | Run | LiveRun | RunView | torch.nn.Module",
+    optimizer: "torch.optim.Optimizer | Iterable[torch.optim.Optimizer] | None" = None,
+    data: object = None,
+    *,
+    scheduler: Any = None,
+    every: int = 1,
+    horizon: int | None = None,
+) -> "Forecast":
+    """Says which dead units will come back by themselves, when, and why the others will not.
+
+    Of a run: its dead units by the diagnosis, from the state and the samples that the record kept. Of a
+    model, exactly: the units that fire for no sample of the data, with the optimiser's present state;
+    steps are then counted from the present one, the next forward pass being 0 (or, under
+    :func:`watch`, in the run's own count). Model, optimiser and random generators are left bit for bit
+    as they were.
+
+    Args:
+        what: A record's path, an open run, a live run, its data, or a model.
+        optimizer: For a model: its optimiser or optimisers, after their last step.
+        data: For a model: all samples, as one batch or an iterable of batches.
+        scheduler: For a model: what sets its learning rate; None if that stays.
+        every: Optimiser steps between two steps of the scheduler.
+        horizon: Steps to look ahead, at least 1; None for as far as is worth its time.
+
+    Returns:
+        Prognoses, what they assume, and what could not be told.
+
+    Raises:
+        UsageError: If arguments are missing or do not fit.
+    """
+    if horizon is not None and horizon < 1:
+        raise UsageError(f"a horizon is at least 1 step, not {horizon}")
+    from defib.core.run import RunView
+
+    if isinstance(what, (str, os.PathLike)):
+        what = open_run(what)
+    if isinstance(what, (Run, LiveRun, RunView)):
+        from defib.diagnosis.prognosis.of_run import forecast
+
+        view = what if isinstance(what, RunView) else what.view
+        return forecast(view, diagnose(view).findings, horizon)
+    if data is None or optimizer is None:
+        raise UsageError("a model's prognosis takes its optimizer and all data: prognose(model, opt, data)")
+    from defib.seer import forecast_of_model
+
+    live = next((run for of, run in _LIVE if any(one is what for one in of)), None)
+    steps = 0 if live is None else live._session.steps
+    several = _several(optimizer)
+    return forecast_of_model(
+        what, several, data, scheduler=scheduler, every=every, horizon=horizon, step=steps
+    )
+
+
+def prescribe(run: "str | os.PathLike[str] | Run | LiveRun") -> "tuple[Prescription, ...]":
+    """What could help, the most promising first for each finding.
+
+    Args:
+        run: A record's path, an open run or a live run.
+
+    Returns:
+        Treatments with dose and reason; those that only the source can carry out bring a patch.
+    """
+    from defib.therapy import engine
+
+    if isinstance(run, (str, os.PathLike)):
+        run = open_run(run)
+    return run.prescribe() if isinstance(run, LiveRun) else engine.prescribe(diagnose(run), run.view)
+
+
+def plan(path: str | os.PathLike[str], only: str | None = None) -> "Plan":
+    """What ``defib prescribe`` prints.
+
+    Args:
+        path: A record.
+        only: One treatment's slug; None for all.
+
+    Returns:
+        Facts about the run, its verdict, and the prescriptions.
+
+    Raises:
+        NotFound: If there is no record there, or no treatment of that name.
+    """  # noqa: DOC502 - what is called raises it
+    from defib.core.prescription import Plan
+    from defib.therapy import engine
+
+    if only is not None:
+        engine.treatment(only)
+    run = open_run(path)
+    diagnosis = diagnose(run)
+    found = engine.prescribe(diagnosis, run.view)
+    return Plan(
+        run=diagnosis.run,
+        verdict=diagnosis.verdict.value,
+        prescriptions=tuple(p for p in found if only in {None, p.treatment}),
+    )
+
+
+def treatments() -> "tuple[type[Treatment], ...]":
+    """Every treatment, ours and those of other distributions."""
+    from defib.therapy import engine
+
+    return engine.treatments()
+
+
 def _check_slugs(settings: Settings) -> None:
     """Refuses limits for a rule that nobody knows: a misspelt one would silently do nothing."""
     known = [rule.slug for rule in rules()] if settings.rules else []
@@ -272,10 +564,10 @@ def rules() -> "tuple[type[Rule], ...]":
 
 
 def explain(slug: str) -> str:
-    """The page of a rule, a cause or an error.
+    """The page of a rule, a cause, a treatment or an error.
 
     Args:
-        slug: "dead-unit", "born-dead", "record-damaged", ...
+        slug: "dead-unit", "born-dead", "recycle-dead-units", "record-damaged", ...
 
     Returns:
         Text of several lines.
@@ -291,7 +583,14 @@ def explain(slug: str) -> str:
         )
         text = sys.modules[rule.__module__].__doc__ or ""
         pages[rule.slug] = RulePage(text=text, causes=rule.causes, limits=tuple(limits))
-    return page(slug, pages)
+    return page(slug, pages, treatment_pages())
+
+
+def treatment_pages() -> dict[str, str]:
+    """The page of each of our own treatments, by its slug; torch is not imported for it."""
+    from defib.core.catalogue import outlines
+
+    return {each.slug: each.text for each in outlines("defib.therapy.treatments")}
 
 
 def ending() -> str:

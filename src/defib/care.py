@@ -9,13 +9,13 @@ step, when no graph of the stepping parameters is waiting for its backward pass.
 
 import json
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from defib.core.errors import DefibError, Refused, UsageError
-from defib.core.finding import Diagnosis
-from defib.core.prescription import Dose, Prescription, Safety, Value
+from defib.core.finding import Cause, Diagnosis, Verdict
+from defib.core.prescription import PLAN, Dose, Prescription, Safety, Value
 
 if TYPE_CHECKING:
     import torch
@@ -50,8 +50,9 @@ def parse_order(words: Iterable[str], at: int = 0) -> Order | None:
     """Understands ``--treat``.
 
     Args:
-        words: Each "auto", "SLUG", "SLUG:key=value,key=value" or "@file.json" (a list of objects
-            with "treatment" and "dose", as ``defib prescribe --json`` prints them).
+        words: Each "auto", "SLUG", "SLUG:key=value,key=value" or "@file.json": a list of objects
+            with "treatment" and "dose", all of which are given; or what ``defib prescribe --json``
+            prints, of which the first that can be given is, for each finding.
         at: Optimiser step for those that are named.
 
     Returns:
@@ -68,7 +69,7 @@ def parse_order(words: Iterable[str], at: int = 0) -> Order | None:
         if word == "auto":
             auto = True
         elif word.startswith("@"):
-            given += [named(slug, dose) for slug, dose in _from_file(Path(word[1:]))]
+            given += _from_file(Path(word[1:]))
         else:
             slug, _, text = word.partition(":")
             given.append(named(slug, _parse_dose(word, text)))
@@ -88,7 +89,7 @@ def named(slug: str, dose: Dose) -> Prescription:
         treatment=slug,
         rule="",
         cause=None,
-        layer=layer if isinstance(layer, str) else "",
+        layer=str(layer) if isinstance(layer, (str, int)) else "",
         safety=found.safety,
         reason="asked for",
         strength=1.0,
@@ -117,17 +118,32 @@ def _parse_dose(word: str, text: str) -> dict[str, Value]:
     return dose
 
 
-def _from_file(path: Path) -> list[tuple[str, dict[str, Value]]]:
+def _from_file(path: Path) -> list[Prescription]:
+    """Treatments from a file; of a plan the first for each finding that can be given live."""
     try:
         entries = json.loads(path.read_text(encoding="utf-8"))
+        is_plan = isinstance(entries, dict) and entries.get("schema") == PLAN
         if isinstance(entries, dict):
             entries = entries["prescriptions"]
-        return [
-            (e["treatment"], {k: tuple(v) if isinstance(v, list) else v for k, v in e["dose"].items()})
-            for e in entries
-        ]
+        if is_plan:
+            live = [e for e in entries if e["safety"] != Safety.SOURCE]
+            entries = list({(e["rule"], e["layer"], e["cause"]): e for e in reversed(live)}.values())[::-1]
+        return [_read(entry) for entry in entries]
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UsageError(f"--treat @{path}: not a list of treatments ({error})") from None
+
+
+def _read(entry: Mapping[str, Any]) -> Prescription:
+    """One treatment as it was written down, with the finding that it is for, if it says so."""
+    dose = {name: tuple(v) if isinstance(v, list) else v for name, v in entry["dose"].items()}
+    found = named(str(entry["treatment"]), dose)
+    cause = entry.get("cause")
+    return replace(
+        found,
+        rule=str(entry.get("rule", "")),
+        layer=str(entry.get("layer", found.layer)),
+        cause=Cause(cause) if cause else None,
+    )
 
 
 def give(
@@ -216,12 +232,15 @@ class Care:
     def __init__(self, order: Order) -> None:
         from torch.optim.optimizer import register_optimizer_step_pre_hook
 
+        from defib.therapy.vault import Vault
+
         self._order = order
         self._ward: Ward | None = None
         self._steps: dict[int, int] = {}
         self._next_check = FIRST_CHECK
         self._given: set[tuple[str, str, str]] = set()
         self._done = 0
+        self._vault = Vault()
         self._handles: list[Any] = [register_optimizer_step_pre_hook(self._before)]
 
     def attend(self, ward: Ward) -> None:
@@ -266,10 +285,14 @@ class Care:
     def _check(self, ward: Ward, optimizer: "torch.optim.Optimizer", step: int) -> None:
         """Diagnose, and give the most promising treatment that has not been tried there."""
         from defib.therapy.engine import prescribe
+        from defib.therapy.gather import gather
 
         if self._done >= MOST_TREATMENTS:
             return
-        for prescription in prescribe(*ward.diagnosed()):
+        diagnosis, view = ward.diagnosed()
+        if diagnosis.verdict is Verdict.HEALTHY:
+            self._vault.keep(gather(optimizers=(optimizer,)), step)
+        for prescription in prescribe(diagnosis, view):
             key = prescription.treatment, prescription.rule, prescription.layer
             if prescription.safety is Safety.SOURCE or key in self._given:
                 continue
@@ -286,7 +309,8 @@ class Care:
     ) -> None:
         from defib.therapy.gather import gather
 
-        give(gather(optimizers=(optimizer,)), prescription, lambda data: ward.tell(step, data))
+        states = self._vault.lend(gather(optimizers=(optimizer,)))
+        give(states, prescription, lambda data: ward.tell(step, data))
         ward.treated()
 
     def _safely(self, ward: Ward, act: Callable[[], None]) -> None:

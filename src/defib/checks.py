@@ -1,4 +1,4 @@
-"""Where the probe meets the user: the check of a model before it is trained."""
+"""Where the probe meets the user: the check of a model before training, and the triage of a standstill."""
 
 import importlib
 import inspect
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     import torch
 
     from defib.core.checkup import Checkup
+    from defib.probe.triage import Triaged
 
 
 def check(model: "torch.nn.Module", batch: object, loss: Callable[..., Any] | None = None) -> "Checkup":
@@ -65,6 +66,77 @@ def check_named(model: str, batch: str, loss: str | None = None, seed: int = 0) 
     if hasattr(data, "__next__") or type(data).__name__ == "DataLoader":
         data = next(iter(data))
     return check(made, data, None if loss is None else _loss(loss, seed))
+
+
+def triage(
+    model: "torch.nn.Module",
+    data: object,
+    loss: Callable[..., Any] | None = None,
+    *,
+    batches: int = 8,
+    memory: float | None = None,
+    seed: int = 0,
+) -> "Triaged":
+    """Says why the gradient is small: minimum, saddle, plateau, dead, cancelled, underflow, cut, noise.
+
+    Nothing is changed by a bit: parameters, buffers, ``.grad``, training mode and generators.
+
+    Args:
+        model: The model, in the mode in which it is trained.
+        data: One batch as in :func:`check`, or several: a data loader, an iterator, or a list of
+            tuples or dictionaries.
+        loss: As in :func:`check`.
+        batches: How many batches of several are taken.
+        memory: Bytes that curvature and single samples' gradients may use; None for half of what is
+            free.
+        seed: Of the random directions and signs that are drawn.
+
+    Returns:
+        ``report``: verdict, sentence, evidence, gradient of each tensor, curvature, as plain data;
+        ``direction``: the way down of a saddle as one tensor a parameter.
+
+    Raises:
+        UsageError: If the model or the loss raises, or the loss is not one number.
+    """  # noqa: DOC502 - the probe raises it
+    from defib.probe.triage import triage as ask
+
+    return ask(model, data, loss, batches=batches, memory=memory, seed=seed)
+
+
+def triage_named(
+    model: str,
+    batch: str,
+    loss: str | None = None,
+    seed: int = 0,
+    *,
+    batches: int = 8,
+    memory: float | None = None,
+) -> "Triaged":
+    """The same, with everything named as ``module:factory`` as on the command line.
+
+    Args:
+        model: Where a function without arguments, or a class, gives the model.
+        batch: Where one gives the batch, a list of batches, or a data loader.
+        loss: Where a loss is.
+        seed: For torch, numpy and Python, before each of the factories is called.
+        batches: As in :func:`triage`.
+        memory: As in :func:`triage`.
+
+    Returns:
+        What :func:`triage` returns.
+
+    Raises:
+        NotFound: If a module or a name in it does not exist.
+        UsageError: If a name is not written so, or its code raises.
+    """  # noqa: DOC502 - the functions below raise them
+    import torch
+
+    made = _made(model, seed)
+    if not isinstance(made, torch.nn.Module):
+        raise UsageError(f"{model} gives a {type(made).__name__}, not a torch.nn.Module")
+    data = _made(batch, seed)
+    chosen = None if loss is None else _loss(loss, seed)
+    return triage(made, data, chosen, batches=batches, memory=memory, seed=seed)
 
 
 def _loss(target: str, seed: int) -> Callable[..., Any]:

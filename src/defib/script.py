@@ -3,7 +3,8 @@
 import sys
 from pathlib import Path
 
-from defib.api import LiveRun, adopt, diagnose, ending, rank
+from defib.api import LiveRun, adopt, diagnose, ending, prober, rank
+from defib.care import Care, parse_order
 from defib.core.config import Settings, load_settings
 from defib.core.errors import DefibError
 
@@ -24,9 +25,24 @@ def launched(carried: str) -> LiveRun:
     launch = Launched.from_text(carried)
     writer = Writer.create(launch.output, rank=rank(), force=launch.force)
     writer.facts({"target": launch.target, "arguments": list(launch.arguments)})
-    session = capture.start(sink=writer, budget=launch.budget, every=launch.every)
+    if launch.seed_shift is not None:
+        from defib.trials.seeds import shift
+
+        shift(launch.seed_shift)
+    order = parse_order(launch.treat, launch.treat_at)
+    care = None if order is None else Care(order)
+    inquire, memory = prober(launch.autopsy)
+    session = capture.start(
+        sink=writer, budget=launch.budget, every=launch.every, inquire=inquire, memory=memory
+    )
     live = LiveRun(session, writer, launch.output)
     adopt(live)
+    if care is not None:
+        live.attend(care)
+    if launch.stop_at is not None:
+        from defib.trials.end import end_after
+
+        end_after(launch.stop_at)
     return live
 
 

@@ -110,7 +110,9 @@ def test_slugs_and_ranks_tell_the_rules_apart() -> None:
 def test_a_healthy_example_of_one_rule_alarms_no_other(rule: type[Rule], case: Case) -> None:
     del rule
     findings = diagnose(case.build()).findings
-    assert [f for f in findings if f.severity is not Severity.INFO] == []
+    # A rule of last resort speaks of every run that does not learn, whatever rule the run is an example of.
+    last = {r.slug for r in RULES if r.last_resort}
+    assert [f for f in findings if f.severity is not Severity.INFO and f.rule not in last] == []
 
 
 def test_a_changed_limit_changes_the_judgement() -> None:

@@ -41,6 +41,17 @@ def test_every_rule_file_has_a_page_and_a_line_in_the_list(pages: dict[str, str]
         assert f"({slug}.md)" in pages["rules/index.md"]
 
 
+def test_every_treatment_file_has_a_page_and_a_line_in_the_list(
+    generator: ModuleType, pages: dict[str, str]
+) -> None:
+    files = list((ROOT / "src/defib/therapy/treatments").glob("[a-z]*.py"))
+    slugs = [Path(path).stem for path in generator.treatment_pages() if not path.endswith("/index.md")]
+    assert len(slugs) == len(files) > 40
+    for slug in slugs:
+        assert "## When it does not" in pages[f"treatments/{slug}.md"]
+        assert f"({slug}.md)" in pages["treatments/index.md"]
+
+
 def test_every_command_file_has_a_page_with_its_usage(pages: dict[str, str]) -> None:
     names = [p.stem for p in (ROOT / "src/defib/cli/commands").glob("[a-z]*.py")]
     assert {"run", "diagnose", "explain", "rules", "doctor"} <= set(names)

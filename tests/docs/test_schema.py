@@ -10,6 +10,7 @@ import pytest
 
 from defib.core import finding as nouns
 from defib.core.finding import Cause, Confidence, Diagnosis, Evidence, Fault, Finding, Severity, Verdict
+from defib.core.prognosis import Mechanism, Outlook, Prognosis
 from defib.report.json import to_json
 
 SCHEMA = json.loads((Path(__file__).parents[2] / "docs/schema/diagnosis-1.json").read_text(encoding="utf-8"))
@@ -20,6 +21,8 @@ NOUNS = {
     "unseen": nouns.Unseen,
     "overhead": nouns.Overhead,
     "not_run": nouns.NotRun,
+    "treated": nouns.Treated,
+    "prognosis": Prognosis,
 }
 
 
@@ -49,6 +52,21 @@ def diagnosis() -> Diagnosis:
         modules=("fc1", "relu1"),
         explains=(consequence,),
         try_next=("defib explain dead-unit",),
+        prognosis=(
+            Prognosis(
+                path="encoder.0.\u202efc1",
+                units=(1, 5),
+                outlook=Outlook.RETURNS,
+                mechanism=Mechanism.OSCILLATION,
+                reason="weight decay together with momentum brings it back",
+                as_of=700,
+                samples=640,
+                exact=True,
+                step=741,
+                steps=(741, 760),
+                evidence=(Evidence(name="distance from firing", value=0.5),),
+            ),
+        ),
     )
     return Diagnosis(
         run={"path": "a.rec", "status": "finished"},
@@ -64,6 +82,19 @@ def diagnosis() -> Diagnosis:
         overhead=nouns.Overhead(ratio=None, seconds=0.1, budget=0.01, period=float("nan")),
         findings=(cause,),
         not_run=(nouns.NotRun(rule="loss-trend", why="ZeroDivisionError"),),
+        treated=(
+            nouns.Treated(
+                step=300,
+                treatment="scale-lr",
+                stage="done",
+                rule="dead-unit",
+                layer="encoder.0.\u202efc1",
+                dose={"factor": 0.1},
+                why="",
+                steps_since=400,
+                aftermath=nouns.Aftermath.GONE,
+            ),
+        ),
     )
 
 

@@ -69,12 +69,15 @@ def test_the_object_is_the_documented_one(sick):
                         "modules": [],
                         "explains": [],
                         "try_next": [],
+                        "prognosis": [],
                     }
                 ],
                 "try_next": ["lower the learning rate"],
+                "prognosis": [],
             }
         ],
         "not_run": [],
+        "treated": [],
     }
 
 

@@ -4,7 +4,7 @@ import argparse
 
 import pytest
 
-from defib.cli.commands.run import Run, _understood, divide
+from defib.cli.commands.run import Run, _understood
 
 
 @pytest.mark.parametrize(
@@ -31,7 +31,7 @@ from defib.cli.commands.run import Run, _understood, divide
     ],
 )
 def test_everything_after_the_script_is_the_script_s(words, own, rest):
-    assert divide(words.split()) == (own.split(), rest.split())
+    assert Run.divide(words.split()) == (own.split(), rest.split())
 
 
 def understood(words: str, monkeypatch, folder, **environ: str):
@@ -42,7 +42,7 @@ def understood(words: str, monkeypatch, folder, **environ: str):
         monkeypatch.setenv(name, value)
     parser = argparse.ArgumentParser()
     Run.add_arguments(parser)
-    own, rest = divide(words.split())
+    own, rest = Run.divide(words.split())
     options = parser.parse_args(own)
     options.rest = rest
     return _understood(options)

@@ -316,3 +316,22 @@ def test_after_close_nothing_is_written_any_more(tmp_path):
     assert not writer.flush()
     assert writer.file.read_bytes() == before
     assert sorted(os.listdir(path)) == ["meta.json", "rank-00000.db"]
+
+
+def test_the_silences_that_units_came_back_from_come_back(tmp_path):
+    facts, three = alive(100, 4)
+    five = np.concatenate([three, [[0, 1, 2, 3], [0, 9, 30, 40]]]).astype(np.int32)
+    writer = Writer.create(tmp_path / "x.rec")
+    writer.liveness(0, "new", facts | {"lengths": [1] * 32}, five)
+    writer.liveness(0, "old", facts, three)
+    writer.close("finished")
+    run = read(tmp_path / "x.rec")
+    new, old = run.liveness["new"], run.liveness["old"]
+    assert new.returns is not None
+    assert new.silent_before is not None
+    assert new.lengths is not None
+    assert new.returns.tolist() == [0, 1, 2, 3]
+    assert new.silent_before.tolist() == [0, 9, 30, 40]
+    assert new.lengths.tolist() == [1] * 32
+    assert (old.returns, old.silent_before, old.lengths) == (None, None, None)
+    assert new.last_alive.tolist() == old.last_alive.tolist() == [0, 1, 2, 3]

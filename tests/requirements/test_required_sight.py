@@ -41,7 +41,8 @@ def test_r08_a_compiled_model_trains_on_and_is_not_called_healthy(tmp_path):
     assert (answer.coverage.observed, answer.coverage.layers) == (0, 2)
     assert {u.what: u.why for u in answer.coverage.not_observed} == {"0": COMPILED, "2": COMPILED}
     (finding,) = answer.findings
-    assert (finding.rule, finding.cause, finding.severity) == ("not-observed", "not-visible", "error")
+    # information: its loss falls, and an error would say that it cannot reach its goal
+    assert (finding.rule, finding.cause, finding.severity) == ("not-observed", "not-visible", "info")
     assert view.liveness["0"].steps == 60, "the gradients are seen all the same"
 
 

@@ -42,6 +42,8 @@ def fingerprint(state: TrainState) -> str:
     for name, tensor in state.model.state_dict(keep_vars=True).items():
         total.update(name.encode() + raw(tensor) + str(tensor.requires_grad).encode())
     for optimizer in state.optimizers:
+        hooks = optimizer._optimizer_step_pre_hooks, optimizer._optimizer_step_post_hooks
+        total.update(repr([len(h) for h in hooks]).encode())
         for group in optimizer.param_groups:
             settings = {k: v for k, v in group.items() if k != "params"}
             total.update(
@@ -55,6 +57,8 @@ def fingerprint(state: TrainState) -> str:
                     )
     for scheduler in state.schedulers:
         total.update(repr(getattr(scheduler, "base_lrs", None)).encode())
+    if state.scaler is not None:
+        total.update(repr((state.scaler.get_scale(), state.scaler._init_scale)).encode())
     total.update(raw(torch.get_rng_state()) + repr(random.getstate()).encode())
     total.update(pickle.dumps(np.random.get_state()))
     return total.hexdigest()

@@ -88,8 +88,9 @@ def _compared(
     # (B, 1) against (B,): rows are predictions; (B,) against (B, 1): columns are
     table = p[:, None] - error[: len(p)] if len(shape) > 1 else (p[None] - error[:, : len(p)]).T
     target = table[0]
-    size = target.abs().max() + p.abs().max()
-    if not bool((table - target).abs().max() <= 1e-3 * size):
+    largest = target.abs().max() + p.abs().max()
+    # This waits for the device, once a reading, and only for a square table of errors.
+    if not bool((table - target).abs().max() <= 1e-3 * largest):
         return None  # each prediction has targets of its own: several opinions a sample
     return Written(operation=operation, prediction=p[:, None], target=target[:, None], stretched=True)
 

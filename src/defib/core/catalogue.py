@@ -3,14 +3,66 @@
 An entry is a file. Adding one means adding that file; nothing else changes.
 """
 
+import ast
 import importlib
 import inspect
 import pkgutil
 from collections.abc import Callable
+from dataclasses import dataclass
 from importlib.metadata import entry_points
+from pathlib import Path
 from typing import TypeVar
 
 T = TypeVar("T")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outline:
+    """What an entry's file says about itself.
+
+    Attributes:
+        slug: The class attribute of that name.
+        title: Likewise.
+        text: The module's docstring.
+    """
+
+    slug: str
+    title: str
+    text: str
+
+
+def outlines(package: str) -> tuple[Outline, ...]:
+    """Slug, title and page of each entry of a folder, read from its source.
+
+    Nothing of it is run: entries may import what takes seconds.
+
+    Args:
+        package: Import name of our folder of entries.
+
+    Returns:
+        In order of file name; files without a class with a slug are left out.
+    """
+    folder = importlib.import_module(package)
+    files = sorted(path for place in folder.__path__ for path in Path(place).glob("[a-z]*.py"))
+    found = []
+    for path in files:
+        module = ast.parse(path.read_text(encoding="utf-8"))
+        for cls in (node for node in module.body if isinstance(node, ast.ClassDef)):
+            said = dict(_constants(cls))
+            if "slug" in said:
+                text = ast.get_docstring(module) or ""
+                found.append(Outline(slug=said["slug"], title=said.get("title", ""), text=text))
+    return tuple(found)
+
+
+def _constants(cls: ast.ClassDef) -> list[tuple[str, str]]:
+    """Class attributes that are plain texts."""
+    pairs = [(n.targets[0], n.value) for n in cls.body if isinstance(n, ast.Assign)]
+    return [
+        (name.id, value.value)
+        for name, value in pairs
+        if isinstance(name, ast.Name) and isinstance(value, ast.Constant) and isinstance(value.value, str)
+    ]
 
 
 def entries(

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any, Self
 
 from defib.core.finding import Finding, Unseen, Verdict
+from defib.core.recurrence import Recurrence
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,14 +21,16 @@ class Decades:
         weights: Multiplication by weights.
         norms: Normalisation layers.
         skips: Blocks with a way around them: what skip and branch give together.
+        attention: Query, key and value paths together.
         other: Pooling, dropout, changes of shape, softmax.
-        unattributed: Parallel paths that cannot be told apart (attention, recurrence).
+        unattributed: Parallel paths that cannot be told apart, and what fused kernels hide.
     """
 
     derivative: float = 0.0
     weights: float = 0.0
     norms: float = 0.0
     skips: float = 0.0
+    attention: float = 0.0
     other: float = 0.0
     unattributed: float = 0.0
 
@@ -59,6 +62,34 @@ class Block:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Attention:
+    """A softmax attention, whose gradient is g_x = g_query + g_key + g_value + g_around exactly.
+
+    x is where the ways meet again and y the attention's output (or that of the block around it).
+    Shares are squared norms in units of |g_y|^2, and |g_x|^2 is the sum of all five.
+
+    Attributes:
+        query: What comes by the queries: the first factor of the scores.
+        key: What comes by the keys: the second factor.
+        value: What comes by the values.
+        around: What comes around all three (a skip).
+        cross: Twice the inner products of each two of them.
+        entropy: Mean entropy of a row of the attention map, in nats; NaN if it could not be had.
+        uniform: The entropy that rows of equal weights would have, in nats.
+        softmax: Mean of 1 - sum p^2 over the rows: what the softmax lets through to query and key.
+    """
+
+    query: float
+    key: float
+    value: float
+    around: float
+    cross: float
+    entropy: float = math.nan
+    uniform: float = math.nan
+    softmax: float = math.nan
+
+
+@dataclass(frozen=True, kw_only=True)
 class Stretch:
     """One row of the gain ledger, from one station of the gradient's way to the next one towards the input.
 
@@ -68,9 +99,11 @@ class Stretch:
         gain: What happened to the gradient's norm, in decades.
         norm: Norm of the gradient at its end.
         block: The block that it crosses; None if there is none.
+        attention: The attention that it crosses, in a block's branch or not; None if there is none.
         unknown: What could not be attributed, in words; "" if all was.
         uses: How often the pass uses a weight that the stretch crosses; more than 2 is a recurrence,
             whose stretches are lags of time.
+        probe: Decades of a gradient of random signs over the same stretch; NaN if none was sent.
     """
 
     layer: str
@@ -78,8 +111,10 @@ class Stretch:
     gain: Decades
     norm: float
     block: Block | None = None
+    attention: Attention | None = None
     unknown: str = ""
     uses: int = 1
+    probe: float = math.nan
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,6 +127,8 @@ class GainLedger:
         end: Norm at the first layer's output; ``end / start`` is 10 to the power of ``gain.total``.
         start_layer: Path of the layer at whose output it begins.
         end_layer: Path of the layer at whose output it ends.
+        probe: The same account for a gradient of random signs at the last layer's output, whose
+            squared gain is the mean over all directions; None if none was sent.
     """
 
     stretches: tuple[Stretch, ...]
@@ -99,6 +136,24 @@ class GainLedger:
     end: float
     start_layer: str
     end_layer: str
+    probe: Decades | None = None
+
+    @property
+    def alignment(self) -> float:
+        """The bonus of the real gradient over the probe, in decades: it rides the largest directions."""
+        return math.nan if self.probe is None else self.gain.total - self.probe.total
+
+    @property
+    def scale(self) -> float:
+        """Layers over which the probe's squared norm falls by a factor e; inf if it does not, NaN unknown.
+
+        It is xi = -1 / r for r the mean of ln(gain^2) over the stretches; the number of layers that a
+        gradient reaches is a few times that.
+        """
+        if self.probe is None or not self.stretches:
+            return math.nan
+        rate = 2 * math.log(10) * self.probe.total / len(self.stretches)
+        return math.nan if math.isnan(rate) else (-1 / rate if rate < 0 else math.inf)
 
     @property
     def gain(self) -> Decades:
@@ -121,6 +176,7 @@ class GainLedger:
             weights=whole.weights / max(weighted, 1),
             norms=whole.norms / count,
             skips=whole.skips / count,
+            attention=whole.attention / count,
             other=whole.other / count,
             unattributed=whole.unattributed / count,
         )
@@ -147,6 +203,8 @@ class LayerCheck:
             samples; NaN if unknown.
         depth: Trainable depth 6 xi_c of a network made of layers like this one; inf at the edge of
             chaos, NaN if not defined.
+        slope: By how much the difference between two pairs' correlations grows from the last such layer
+            to this one, measured; NaN where it could not be told.
     """
 
     path: str
@@ -162,6 +220,24 @@ class LayerCheck:
     off: int = 0
     expected_off: float = math.nan
     depth: float = math.nan
+    slope: float = math.nan
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reach:
+    """How deep a difference between two inputs travels, measured on the network itself.
+
+    Attributes:
+        depth: 6 xi_c for the mean of ln slope over the deepest half of the layers; inf if it grows.
+        low: The same with one standard error of that mean less.
+        high: The same with one more.
+        layers: Over how many layers the mean was taken.
+    """
+
+    depth: float
+    low: float
+    high: float
+    layers: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -179,6 +255,8 @@ class Checkup:
             single input, from the widths alone; 0 where no activation can die.
         findings: The most fundamental first.
         unseen: What could not be looked at, and why.
+        reach: The trainable depth as it was measured; None where it could not be.
+        recurrences: Recurrent layers, lag by lag.
         schema: Name and version of this structure.
     """
 
@@ -191,4 +269,6 @@ class Checkup:
     dead_probability: float
     findings: tuple[Finding, ...]
     unseen: tuple[Unseen, ...] = ()
+    reach: Reach | None = None
+    recurrences: tuple[Recurrence, ...] = ()
     schema: str = field(default="defib.checkup/1")

@@ -7,13 +7,16 @@
     every = 20             # steps between readings; left out: the governor decides
     output = "runs"        # folder in which records without a name of their own are made
     quiet = false          # true: say nothing at the end of `defib run`
+    autopsy = false        # true: look into the step that kills a unit (see Autopsy)
+    autopsy_memory = 256   # MiB that an autopsy may keep of the last steps
 
     [tool.defib.rules.dead-unit]
     some_limit = 0.01      # a limit that the rule declares (`defib explain dead-unit`)
 
-``DEFIB_BUDGET``, ``DEFIB_EVERY``, ``DEFIB_OUTPUT`` and ``DEFIB_QUIET`` say the
-same for one command and win over the file; an option on the command line, or an
-argument of ``defib.watch``, wins over both.
+``DEFIB_BUDGET``, ``DEFIB_EVERY``, ``DEFIB_OUTPUT``, ``DEFIB_QUIET``,
+``DEFIB_AUTOPSY`` and ``DEFIB_AUTOPSY_MEMORY`` say the same for one command and
+win over the file; an option on the command line, or an argument of
+``defib.watch``, wins over both.
 """
 
 import difflib
@@ -39,6 +42,8 @@ class Settings:
         output: Folder in which records without a name of their own are made; None for the
             current one.
         quiet: Say nothing at the end of ``defib run``.
+        autopsy: Look into the steps that kill units, while the run is under way.
+        autopsy_memory: MiB that this may keep of the last steps.
         rules: For each rule's slug, its limits by name.
         source: The file they came from; None if there was none.
     """
@@ -47,6 +52,8 @@ class Settings:
     every: int | None = None
     output: Path | None = None
     quiet: bool = False
+    autopsy: bool = False
+    autopsy_memory: int = 256
     rules: RuleLimits = field(default_factory=dict)
     source: Path | None = None
 
@@ -71,7 +78,7 @@ def load_settings(start: Path | None = None, environ: Mapping[str, str] = os.env
         for key, value in _table(source).items():
             settings = _with(settings, key, value, f"{source}: [tool.defib] {key}", source.parent)
         settings = replace(settings, source=source)
-    for key in ("budget", "every", "output", "quiet"):
+    for key in ("budget", "every", "output", "quiet", "autopsy", "autopsy_memory"):
         name = f"DEFIB_{key.upper()}"
         if environ.get(name):
             settings = _with(settings, key, environ[name], name, Path())
@@ -143,6 +150,8 @@ def _with(settings: Settings, key: str, value: object, where: str, folder: Path)
         "every": parse_every,
         "output": lambda given: _folder(given, folder),
         "quiet": _truth,
+        "autopsy": _truth,
+        "autopsy_memory": _mebibytes,
         "rules": _limits,
     }
     if key not in readers:
@@ -161,6 +170,14 @@ def _folder(value: object, relative_to: Path) -> Path:
     if not isinstance(value, str) or not value:
         raise UsageError(f"an output folder is a path, not {value!r}")
     return relative_to / Path(value).expanduser()
+
+
+def _mebibytes(value: object) -> int:
+    """A number of MiB."""
+    text = str(value).strip()
+    if isinstance(value, bool) or not text.isdecimal() or int(text) < 1:
+        raise UsageError(f"memory is a whole number of MiB, at least 1, not {value!r}")
+    return int(text)
 
 
 def _truth(value: object) -> bool:

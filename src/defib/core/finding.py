@@ -4,6 +4,10 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from defib.core.evidence import Evidence as Evidence  # noqa: PLC0414 - findings are made of these
+from defib.core.evidence import Unseen as Unseen  # noqa: PLC0414
+from defib.core.prognosis import Prognosis
+
 
 class Severity(StrEnum):
     """How much harm a finding does to learning; ordered from worst to least."""
@@ -81,6 +85,8 @@ class Cause(StrEnum):
     """Predictions and targets of different shapes were stretched over each other."""
     CONSTANT_LABELS = "constant-labels"
     """Every label is the same."""
+    SORTED_DATA = "sorted-data"
+    """Every batch holds one label only, and the next one another: the data comes in order."""
     LABELS_IGNORED = "labels-ignored"
     """Next to all labels carry the index that the loss ignores."""
     LABELS_OUTSIDE = "labels-outside"
@@ -101,12 +107,16 @@ class Cause(StrEnum):
     """The loss applies a sigmoid or softmax to what already went through one."""
     NOT_LOG_PROBABILITIES = "not-log-probabilities"
     """The loss takes the logarithms of probabilities and is given something else."""
+    LOSS_UNBOUNDED = "loss-unbounded"
+    """The loss has no lowest value and falls for ever, faster and faster."""
     LARGE_INPUTS = "large-inputs"
     """The data enters the first layer on a scale far above 1."""
     SMALL_INPUTS = "small-inputs"
     """The data enters the first layer on a scale far below 1."""
     LARGE_TARGETS = "large-targets"
     """The targets are far larger than what a network gives at its start."""
+    SMALL_TARGETS = "small-targets"
+    """The targets are far smaller than what a network gives at its start."""
     ZERO_WEIGHTS = "zero-weights"
     """A hidden layer began with all weights zero."""
     CLONED_UNITS = "cloned-units"
@@ -119,6 +129,12 @@ class Cause(StrEnum):
     """An update was as large as the weights themselves."""
     LOSS_RUNS_AWAY = "loss-runs-away"
     """The loss rose by orders of magnitude from where it started."""
+    STEPS_OVERSHOOT = "steps-overshoot"
+    """Each step passes the lowest point ahead of it by half of the way there or more; the loss stays."""
+    GRADIENTS_KEPT = "gradients-kept"
+    """The gradients of earlier steps are never set to zero and add up."""
+    WEIGHTS_FORGOTTEN = "weights-forgotten"
+    """Weight decay shrinks the weights away within a hundred steps or fewer."""
     STEPS_TOO_SMALL = "steps-too-small"
     """All updates together did not lead far, and they still point the same way."""
     LR_ZERO = "lr-zero"
@@ -163,6 +179,20 @@ class Cause(StrEnum):
     """Some features of the data never change."""
     NULL_BEFORE_NORM = "null-before-norm"
     """What a bias adds, the normalisation right after it takes away."""
+    NOISE_FLOOR = "noise-floor"
+    """The loss is at rest, and what is left of the gradient differs from batch to batch: its mean is zero."""
+    OVERFITTED = "overfitted"
+    """The loss on validation data rises again while the training loss falls."""
+    NOT_GENERALISING = "not-generalising"
+    """The training loss falls, and the loss on validation data never did."""
+    CLASS_IMBALANCE = "class-imbalance"
+    """Some classes are ten times as frequent as others, or more."""
+    CLASSES_CONFUSED = "classes-confused"
+    """Most samples of one class are answered with one other class."""
+    REPEATED_TOKEN = "repeated-token"
+    """Most tokens of the input are one and the same."""
+    CAUSE_NOT_FOUND = "cause-not-found"
+    """It was measured that nothing is learned, and none of the causes looked for was found."""
     NO_DATA = "no-data"
     """Nothing was recorded that could be judged."""
     NO_STEP = "no-step"
@@ -171,21 +201,6 @@ class Cause(StrEnum):
     """The region runs where defib cannot look (compiled, fused, checkpointed)."""
     WATCHER_FAULT = "watcher-fault"
     """defib switched itself off after faults of its own."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Evidence:
-    """One number that a finding rests on.
-
-    Attributes:
-        name: What was measured, in words.
-        value: The number (or a short text where a number says nothing).
-        unit: Its unit: "units", "steps", "decades", "1" for a ratio.
-    """
-
-    name: str
-    value: float | int | str
-    unit: str = "1"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -208,6 +223,7 @@ class Finding:
         modules: Module paths from the layer to its activation ("conv1", "bn1", "relu1").
         explains: Findings that this one causes; they are listed here and nowhere else.
         try_next: Commands or code to type next.
+        prognosis: Whether its units come back by themselves; empty if nothing was kept to tell it by.
     """
 
     rule: str
@@ -225,6 +241,7 @@ class Finding:
     modules: tuple[str, ...] = ()
     explains: tuple["Finding", ...] = ()
     try_next: tuple[str, ...] = ()
+    prognosis: tuple[Prognosis, ...] = ()
 
 
 class Verdict(StrEnum):
@@ -233,19 +250,6 @@ class Verdict(StrEnum):
     HEALTHY = "healthy"
     SICK = "sick"
     NOT_OBSERVED = "not-observed"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Unseen:
-    """Something that was not observed, and why. Never taken as healthy, never as dead.
-
-    Attributes:
-        what: Module path, parameter name or "run".
-        why: Reason in a few words ("runs inside torch.compile").
-    """
-
-    what: str
-    why: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -295,6 +299,48 @@ class NotRun:
     why: str
 
 
+class Aftermath(StrEnum):
+    """What became of a finding after a treatment that was given for it."""
+
+    GONE = "gone"
+    """It is not found any more in what was seen since."""
+    EASED = "eased"
+    """It is there, and harms no longer: information only."""
+    STAYS = "stays"
+    """It is found in what was seen since, as a warning or worse."""
+    TOO_EARLY = "too-early"
+    """It is not found, and fewer steps were seen since than it takes to find it."""
+    NOT_ASKED = "not-asked"
+    """The treatment was asked for by a person and not for a finding; or it was refused."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Treated:
+    """One treatment of the run, and what came of it.
+
+    Attributes:
+        step: Optimiser steps taken when it was given.
+        treatment: Its slug.
+        stage: "done", "refused", "rolled-back" or "failed".
+        rule: The finding that it was given for; "" if a person asked for it.
+        layer: That finding's layer; "" for the whole model.
+        dose: How much, and where.
+        why: Why it was not given; "" if it was.
+        steps_since: Optimiser steps seen since.
+        aftermath: What became of the finding.
+    """
+
+    step: int
+    treatment: str
+    stage: str
+    rule: str
+    layer: str
+    dose: dict[str, Any]
+    why: str
+    steps_since: int
+    aftermath: Aftermath
+
+
 @dataclass(frozen=True, kw_only=True)
 class Diagnosis:
     """The whole answer: ``defib diagnose RUN --json`` prints exactly this.
@@ -306,6 +352,7 @@ class Diagnosis:
         overhead: What watching cost.
         findings: Ranked, the most fundamental first.
         not_run: Rules that broke.
+        treated: Treatments that were given while it ran, in order of time.
         schema: Name and version of this structure.
     """
 
@@ -315,4 +362,5 @@ class Diagnosis:
     overhead: Overhead
     findings: tuple[Finding, ...]
     not_run: tuple[NotRun, ...] = ()
+    treated: tuple[Treated, ...] = ()
     schema: str = field(default="defib.diagnosis/1")

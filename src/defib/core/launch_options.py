@@ -19,6 +19,11 @@ class LaunchOptions:
         every: Steps between readings; None leaves it to the governor.
         quiet: Say nothing at the end.
         force: Replace a record that is already there.
+        treat: Treatments to give, as :func:`defib.care.parse_order` understands them.
+        treat_at: Optimiser step at which those that are named are given; 0 for before the first.
+        seed_shift: Added to every seed that the script sets; None leaves all randomness alone.
+        stop_at: Optimiser step after which the script is ended; None to let it end by itself.
+        autopsy: MiB that an autopsy may keep of the last steps; None for no autopsies.
     """
 
     target: str
@@ -29,6 +34,11 @@ class LaunchOptions:
     every: int | None
     quiet: bool
     force: bool
+    treat: tuple[str, ...] = ()
+    treat_at: int = 0
+    seed_shift: int | None = None
+    stop_at: int | None = None
+    autopsy: int | None = None
 
 
 def default_record(target: str, folder: Path | None = None, environ: Mapping[str, str] = os.environ) -> Path:

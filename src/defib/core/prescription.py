@@ -3,13 +3,18 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Any
 
 from defib.core.finding import Cause
 
-Value = float | int | str | bool | tuple[int, ...] | tuple[str, ...]
+Value = float | int | str | bool | tuple[float, ...] | tuple[str, ...]
 
 Dose = Mapping[str, Value]
 """How much, and where: a treatment's own names and numbers; its page explains each."""
+
+
+PLAN = "defib.prescription/1"
+"""Name and version of the structure that ``defib prescribe --json`` prints."""
 
 
 class Safety(StrEnum):
@@ -47,6 +52,8 @@ class Prescription:
         strength: Expected help between 0 and 1, by which prescriptions for one finding are ranked:
             1 removes the cause, 0.5 makes it harmless, below that it only eases it.
         patch: What to change in the source, as text; "" if nothing needs to be.
+        message: The finding in one sentence; "" if a person asked for it.
+        at: Optimiser step at which to give it in a run from the start; 0 for before the first.
     """
 
     treatment: str
@@ -58,3 +65,22 @@ class Prescription:
     strength: float
     dose: Dose = field(default_factory=dict)
     patch: str = ""
+    message: str = ""
+    at: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """The whole answer: ``defib prescribe RUN --json`` prints exactly this.
+
+    Attributes:
+        run: Facts about the run: path, script, versions, started, status.
+        verdict: The diagnosis in one word.
+        prescriptions: For each finding, in their order, its treatments, the most promising first.
+        schema: Name and version of this structure.
+    """
+
+    run: dict[str, Any]
+    verdict: str
+    prescriptions: tuple[Prescription, ...]
+    schema: str = PLAN

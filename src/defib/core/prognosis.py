@@ -1,9 +1,10 @@
 """Whether a unit that stopped learning will learn again: plain data, JSON-able."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Any
 
-from defib.core.finding import Evidence
+from defib.core.evidence import Evidence, Unseen
 
 
 class Outlook(StrEnum):
@@ -72,3 +73,55 @@ class Prognosis:
     steps: tuple[int, ...] = ()
     horizon: int | None = None
     evidence: tuple[Evidence, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recovery:
+    """How often silent units of a layer came back in this run so far.
+
+    A silence is a stretch of at least ``core.run.EPISODE_STEPS`` steps without a gradient.
+
+    Attributes:
+        path: The layer.
+        returned: Silences that ended.
+        open: Silences that last still; they may end, too.
+        within: A number of steps.
+        share: Estimated share of silences that end within that many steps (Kaplan-Meier: those that last
+            still count for as long as they were seen). Lengths of ended ones are known to their power of 2.
+        low: Lower end of its 95 % interval.
+        high: Upper end.
+    """
+
+    path: str
+    returned: int
+    open: int
+    within: int
+    share: float
+    low: float
+    high: float
+
+    @property
+    def episodes(self) -> int:
+        """All silences."""
+        return self.returned + self.open
+
+
+@dataclass(frozen=True, kw_only=True)
+class Forecast:
+    """The whole answer of ``defib prognose``.
+
+    Attributes:
+        facts: What was looked at: record or model, steps, dead units.
+        prognoses: In order of data flow, soonest return first within a layer.
+        recoveries: For each layer with silences, how often they ended in this run.
+        assumed: What the answers take for granted, in sentences.
+        unseen: What could not be looked at, and why.
+        schema: Name and version of this structure.
+    """
+
+    facts: dict[str, Any]
+    prognoses: tuple[Prognosis, ...]
+    recoveries: tuple[Recovery, ...] = ()
+    assumed: tuple[str, ...] = ()
+    unseen: tuple[Unseen, ...] = ()
+    schema: str = field(default="defib.forecast/1")

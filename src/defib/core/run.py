@@ -454,6 +454,10 @@ class RunView:
         """Readings of one signal at one site, in order of time."""
         return self._by_place.get((site, signal), ())
 
+    def __getstate__(self) -> dict[str, Any]:
+        """What is pickled: the run, without what was worked out from it on the way."""
+        return {name: value for name, value in vars(self).items() if name != "_by_place"}
+
     @cached_property
     def _by_place(self) -> dict[tuple[Site, Signal], tuple[Reading, ...]]:
         """The readings by site and signal: a large record has thousands of them."""

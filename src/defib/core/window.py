@@ -45,8 +45,11 @@ def _series(series: Series, step: int) -> Series:
 
 
 def _optimizer(optimizer: Optimizer, step: int) -> Optimizer:
-    streams: dict[str, Any] = {name: _series(getattr(optimizer, name), step) for name in ("loss", "lr", "scale")}
-    return replace(optimizer, **streams)
+    streams: dict[str, Any] = {
+        name: _series(getattr(optimizer, name), step) for name in ("loss", "lr", "scale")
+    }
+    # the way since then cannot be told from distances to an earlier start
+    return replace(optimizer, **streams, displacement=Series.empty())
 
 
 def _liveness(live: Liveness, step: int) -> Liveness:

@@ -1,4 +1,4 @@
-"""One forward and one backward pass of a model before any training, and what they show."""
+"""One forward pass of a model before any training, run backward, and what both show."""
 
 import copy
 import math
@@ -10,15 +10,19 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from defib.core.checkup import Checkup, GainLedger, LayerCheck
+from defib.core.checkup import Checkup, GainLedger, LayerCheck, Reach
 from defib.core.errors import UsageError
 from defib.core.finding import Finding, Severity, Unseen, Verdict
+from defib.core.recurrence import Recurrence
 from defib.probe import judge
 from defib.probe.calls import Calls, Custom, custom_functions, module_raised, where_raised
 from defib.probe.gains import Gains
 from defib.probe.graph import Graph, named
-from defib.probe.layers import LayerWatch, activations_of, judged
+from defib.probe.layers import LayerWatch, activations_of, is_chain, judged, sloped
 from defib.probe.lint import loss_findings
+from defib.probe.pairs import reach
+from defib.probe.recurrence import RecurrenceWatch
+from defib.probe.replay import followed, why_only_once
 from defib.probe.state import untouched
 from defib.probe.untrue import Alignment, alignment
 
@@ -34,11 +38,15 @@ class _Passed:
     layers: dict[str, LayerCheck]
     ledger: GainLedger | None
     flat_nodes: set[str]
+    reach: Reach | None = None
+    recurrences: tuple[Recurrence, ...] = ()
+    unseen: tuple[Unseen, ...] = ()
 
 
 def check_up(model: nn.Module, batch: object, loss: Loss | None = None) -> Checkup:
-    """Look at a model and its loss on one batch, with one forward and one backward pass and no step.
+    """Look at a model and its loss on one batch, with one forward pass and no step.
 
+    The loss is run backward once, and the same graph again for a probe and for each attention.
     Model, gradients and random generators are left bit for bit as they were.
 
     Args:
@@ -99,7 +107,7 @@ def _passes(
     calls: Calls,
 ) -> _Passed | UsageError:
     """Forward and backward; an exception of the user's code comes back as an error with its place."""
-    with LayerWatch(model) as watch:
+    with LayerWatch(model) as watch, RecurrenceWatch(model) as recurrent:
         try:
             with calls:
                 output = model(*arguments, **options)
@@ -107,7 +115,7 @@ def _passes(
             return _told("the model", error, module_raised(error, model))
         try:
             with calls:
-                value = _loss_of(loss, output, target)
+                value = loss_of(loss, output, target)
         except UsageError as error:
             return error
         except Exception as error:  # noqa: BLE001 - whatever the user's loss raises
@@ -119,7 +127,7 @@ def _passes(
                 else type(value).__name__
             )
             return UsageError(f"the loss is to be one number, and is {what}")
-        return _backward(model, value, watch)
+        return _backward(model, value, watch, recurrent)
 
 
 def _told(what: str, error: Exception, layer: str = "") -> UsageError:
@@ -130,7 +138,7 @@ def _told(what: str, error: Exception, layer: str = "") -> UsageError:
     return UsageError(f"{what} raised {type(error).__name__}: {said}" + (f" ({place})" if place else ""))
 
 
-def _loss_of(loss: Loss | None, output: Any, target: Any) -> Any:
+def loss_of(loss: Loss | None, output: Any, target: Any) -> Any:
     """The loss, by the user's function or by what is usual for such targets."""
     if loss is not None:
         return loss(output, target)
@@ -145,8 +153,10 @@ def _loss_of(loss: Loss | None, output: Any, target: Any) -> Any:
     return functional.cross_entropy(output, target)
 
 
-def _backward(model: nn.Module, value: Tensor, watch: LayerWatch) -> _Passed | UsageError:
-    """One backward with hooks on the graph; ``autograd.grad`` writes no ``.grad``."""
+def _backward(
+    model: nn.Module, value: Tensor, watch: LayerWatch, recurrent: RecurrenceWatch
+) -> _Passed | UsageError:
+    """The backward passes, with hooks on the graph; ``autograd.grad`` writes no ``.grad``."""
     parameters = {n: p for n, p in model.named_parameters() if p.requires_grad}
     if value.grad_fn is None:
         layers = watch.layers()
@@ -157,10 +167,12 @@ def _backward(model: nn.Module, value: Tensor, watch: LayerWatch) -> _Passed | U
     about = {
         path: judged(x, modules[path], graph, nodes.get(path), watch) for path, x in watch.layers().items()
     }
-    gains = Gains(graph)
+    gains, once = Gains(graph), why_only_once(graph)
     gains.listen()
     try:
-        found = torch.autograd.grad(value.sum(), list(parameters.values()), allow_unused=True)
+        found = torch.autograd.grad(
+            value.sum(), list(parameters.values()), allow_unused=True, retain_graph=not once
+        )
     except Exception as error:  # noqa: BLE001 - a backward of the user's own
         return _told("the backward pass", error)
     finally:
@@ -173,8 +185,18 @@ def _backward(model: nn.Module, value: Tensor, watch: LayerWatch) -> _Passed | U
         for path, x in about.items()
     }
     flat = {n.name() for n in graph.nodes if n.name().startswith(_FLAT_NODES)}
+    ledger, unseen = followed(graph, gains, once)
+    if is_chain(ledger):
+        layers = sloped(layers, watch)
     return _Passed(
-        loss=float(value.detach()), gradients=gradients, layers=layers, ledger=gains.ledger(), flat_nodes=flat
+        loss=float(value.detach()),
+        gradients=gradients,
+        layers=layers,
+        ledger=ledger,
+        flat_nodes=flat,
+        reach=reach([x.slope for x in layers.values()]),
+        recurrences=recurrent.recurrences(),
+        unseen=tuple(unseen),
     )
 
 
@@ -238,6 +260,9 @@ def _report(
     layers = tuple(passed.layers.values())
     unseen = [Unseen(what=a.name, why=a.untested) for a in alignments if a.untested]
     unseen += [Unseen(what=x.path, why="not called") for x in layers if _is_silent(x)]
+    unseen += passed.unseen
+    blind = [r for r in passed.recurrences if r.unknown]
+    unseen += [Unseen(what=r.path, why=f"lags not parted: {r.unknown}") for r in blind]
     if passed.ledger is not None:
         unseen += [
             Unseen(what=s.layer, why=f"gain not attributed: {s.unknown}")
@@ -260,6 +285,8 @@ def _report(
         dead_probability=dead_probability([x.units for x in layers if x.units]),
         findings=judge.in_order(findings),
         unseen=tuple(unseen),
+        reach=passed.reach,
+        recurrences=passed.recurrences,
     )
 
 
@@ -275,10 +302,8 @@ def _tensors(arguments: tuple[Any, ...], options: dict[str, Any]) -> list[Tensor
 
 def _depth(layers: tuple[LayerCheck, ...], ledger: GainLedger | None) -> float:
     """Harmonic mean: correlation lengths add up by their inverses. The theory is one of plain chains."""
-    if ledger is None or any(s.block or s.unknown or s.gain.norms for s in ledger.stretches):
-        return math.nan
     known = [x.depth for x in layers if not math.isnan(x.depth)]
-    if not known:
+    if not known or not is_chain(ledger):
         return math.nan
     rate = math.fsum(1 / d if d else math.inf for d in known) / len(known)
     return 1 / rate if rate else math.inf

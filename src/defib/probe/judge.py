@@ -59,6 +59,7 @@ def ledger_findings(ledger: GainLedger | None, layers: Iterable[LayerCheck]) -> 
             Evidence(name="weights against level ones", value=surplus, unit="decades"),
             Evidence(name="normalisation", value=gain.norms, unit="decades"),
             Evidence(name="skips", value=gain.skips, unit="decades"),
+            Evidence(name="attention", value=gain.attention, unit="decades"),
             Evidence(name="not attributed", value=gain.unattributed, unit="decades"),
         ),
     )

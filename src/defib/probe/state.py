@@ -27,7 +27,7 @@ def untouched(*roots: nn.Module) -> Iterator[None]:
     modules = {id(m): m for root in roots for m in root.modules()}
     tensors = _Tensors(list(modules.values()))
     training = [(m, m.training) for m in modules.values()]
-    generators = _Generators()
+    generators = Generators()
     try:
         yield
     finally:
@@ -85,7 +85,7 @@ def _same_bits(a: Tensor, b: Tensor) -> bool:
     return torch.equal(flat[0].view(whole), flat[1].view(whole))
 
 
-class _Generators:
+class Generators:
     """States of every random generator at one moment."""
 
     def __init__(self) -> None:

@@ -1,8 +1,12 @@
-"""What waits to be written: a bounded amount, of which the oldest is kept."""
+"""What waits to be written: a bounded amount, of which the oldest is kept.
+
+The readings of a large network are handed over together, hundreds of megabytes of them that
+capture holds anyway. So two readings of each place may always wait, whatever they weigh.
+"""
 
 import time
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -10,6 +14,7 @@ from numpy.typing import NDArray
 
 from defib.core.run import Reading
 from defib.core.site import Signal, Site
+from defib.record.cabinet import Key
 
 StateKey = tuple[str, Any]
 """Kind and key of a row of ``state``; the key is hashable and JSON-able."""
@@ -88,6 +93,19 @@ class Happened:
     time: float = field(default_factory=time.time)
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Shown:
+    """One call of ``Sink.exhibit``; facts are JSON already."""
+
+    facts: bytes
+    arrays: dict[str, NDArray[np.generic]]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of memory, roughly."""
+        return sum(array.nbytes for array in self.arrays.values()) + len(self.facts) + 500
+
+
 Entry = Reading | Points | Flow | NormRow | ObjectiveRow | Happened
 
 
@@ -108,8 +126,11 @@ class Batch:
         limit: Most bytes that wait; what comes later is dropped and counted.
         states: Latest values, by what they are.
         alive: Latest liveness, by optimizer and path.
+        exhibits: Latest exhibits, by kind, path and step.
         entries: Everything else, in order.
-        weight: Bytes in ``entries``, roughly.
+        weight: Bytes in ``entries`` and ``exhibits``, roughly, without readings.
+        readings: Bytes of readings in ``entries``, roughly.
+        places: How many readings of each place are among them.
         dropped: Entries that found no room, by kind.
         dropped_steps: First and last step among them.
     """
@@ -117,30 +138,84 @@ class Batch:
     limit: int
     states: dict[StateKey, Any] = field(default_factory=dict)
     alive: dict[tuple[int, str], Alive] = field(default_factory=dict)
+    exhibits: dict[Key, Shown] = field(default_factory=dict)
     entries: list[Entry] = field(default_factory=list)
     weight: int = 0
+    readings: int = 0
+    places: Counter[tuple[Site, Signal]] = field(default_factory=Counter)
     dropped: Counter[str] = field(default_factory=Counter)
     dropped_steps: tuple[int, int] | None = None
 
     def __bool__(self) -> bool:
-        return bool(self.states or self.alive or self.entries or self.dropped)
+        return bool(self.states or self.alive or self.exhibits or self.entries or self.dropped)
 
     def add(self, entry: Entry) -> None:
         """Keeps an entry, or counts it as dropped if there is no room."""
         weight = _weight(entry)
-        if self.entries and self.weight + weight > self.limit:
+        if isinstance(entry, Reading):
+            place = entry.site, entry.signal
+            if self.readings + weight > self.limit and self.places[place] >= 2:
+                self.drop(entry)
+                return
+            self.readings += weight
+            self.places[place] += 1
+        elif (self.entries or self.exhibits) and self.weight + weight > self.limit:
             self.drop(entry)
             return
+        else:
+            self.weight += weight
         self.entries.append(entry)
-        self.weight += weight
+
+    def show(self, key: Key, shown: Shown) -> None:
+        """Keeps an exhibit in place of one of the same key, or counts it as dropped if there is no room."""
+        before = self.exhibits.pop(key, None)
+        self.weight -= before.nbytes if before is not None else 0
+        if (self.entries or self.exhibits) and self.weight + shown.nbytes > self.limit:
+            self._drop("exhibit", key[2], key[2])
+            return
+        self.exhibits[key] = shown
+        self.weight += shown.nbytes
 
     def drop(self, entry: Entry) -> None:
         """Counts an entry as dropped."""
-        first, last = _steps(entry)
+        self._drop(_kind(entry), *_steps(entry))
+
+    def _drop(self, kind: str, first: int, last: int) -> None:
         if self.dropped_steps is not None:
             first, last = min(first, self.dropped_steps[0]), max(last, self.dropped_steps[1])
-        self.dropped[_kind(entry)] += 1
+        self.dropped[kind] += 1
         self.dropped_steps = (first, last)
+
+    def drop_all(self) -> None:
+        """Counts everything that waits, but for what only has a latest value, as dropped."""
+        for entry in self.entries:
+            self.drop(entry)
+        for _, _, step in self.exhibits:
+            self._drop("exhibit", step, step)
+        self.entries, self.exhibits, self.weight, self.readings = [], {}, 0, 0
+        self.places.clear()
+
+    def portions(self, most: int) -> list["Batch"]:
+        """This batch in parts, to be written one after the other.
+
+        Args:
+            most: Bytes of readings in each, if it has more than one; all else is in the first.
+
+        Returns:
+            One part or more.
+        """
+        parts = [replace(self, entries=[])]
+        taken = 0
+        for entry in self.entries:
+            if not isinstance(entry, Reading):
+                parts[0].entries.append(entry)
+                continue
+            taken += _weight(entry)
+            if taken > most and parts[-1].entries:
+                parts.append(Batch(limit=self.limit))
+                taken = _weight(entry)
+            parts[-1].entries.append(entry)
+        return parts
 
     def then(self, later: "Batch") -> "Batch":
         """This batch, which could not be written, followed by what came meanwhile."""
@@ -150,6 +225,8 @@ class Batch:
         spans = [span for span in (self.dropped_steps, later.dropped_steps) if span is not None]
         if spans:
             both.dropped_steps = (min(s[0] for s in spans), max(s[1] for s in spans))
+        for key, shown in (*self.exhibits.items(), *later.exhibits.items()):
+            both.show(key, shown)
         for entry in self.entries + later.entries:
             both.add(entry)
         return both

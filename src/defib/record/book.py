@@ -3,8 +3,10 @@
 from dataclasses import dataclass, field
 from typing import Any
 
+from defib.record.cabinet import Cabinet
 from defib.record.schema import TABLES
 from defib.record.tail import Tail
+from defib.record.thinning import Held
 
 
 @dataclass(kw_only=True)
@@ -18,6 +20,12 @@ class Book:
         parameters: Number of each list of parameter names.
         capped: "", "readings" or "all": what the cap has stopped.
         refused: Entries that could not be encoded.
+        cabinet: Exhibits in the file.
+        windows: Windows of readings by place, in order of time.
+        bytes: Bytes of all of them.
+        most: How many there may be at each place; 0 until room becomes scarce.
+        newest: Step at which the newest windows begin.
+        free: Rows of table ``reading`` whose window became one with another.
     """
 
     ids: dict[str, int] = field(default_factory=lambda: dict.fromkeys(TABLES, 0))
@@ -26,6 +34,12 @@ class Book:
     parameters: dict[tuple[str, ...], int] = field(default_factory=dict)
     capped: str = ""
     refused: int = 0
+    cabinet: Cabinet = field(default_factory=Cabinet)
+    windows: dict[int, list[Held]] = field(default_factory=dict)
+    bytes: int = 0
+    most: int = 0
+    newest: int = -1
+    free: list[int] = field(default_factory=list)
 
     def copy(self) -> "Book":
         """A copy to go back to when a transaction fails."""
@@ -37,4 +51,10 @@ class Book:
             parameters=dict(self.parameters),
             capped=self.capped,
             refused=self.refused,
+            cabinet=self.cabinet.copy(),
+            windows=dict(self.windows),  # its lists are replaced, never changed
+            bytes=self.bytes,
+            most=self.most,
+            newest=self.newest,
+            free=list(self.free),
         )

@@ -120,12 +120,29 @@ def unpack_rows(layout: str, units: int, body: bytes) -> NDArray[np.float64]:
 
     Raises:
         AlteredError: If the bytes do not fit the layout.
+    """  # noqa: DOC502  raised by what it calls
+    return rows_of(layout, units, inflate(body, size_of(layout, units, body)))
+
+
+def size_of(layout: str, units: int, body: bytes) -> int:
+    """Bytes of packed rows before compression, as far as can be told without unpacking them.
+
+    Returns:
+        The number.
+
+    Raises:
+        AlteredError: If no rows of that layout can be in that body.
     """
     if units < 0 or not set(layout) <= set(_DTYPES):
         raise AlteredError(f"layout {layout!r}")
-    if len(layout) * units * 8 > 2 * MAX_BLOB:
+    size = units * sum(_DTYPES[k].itemsize for k in layout)
+    if len(layout) * units * 8 > 2 * MAX_BLOB or size > _MOST_RATIO * len(body):
         raise AlteredError(f"{units} units")
-    data = inflate(body, units * sum(_DTYPES[k].itemsize for k in layout))
+    return size
+
+
+def rows_of(layout: str, units: int, data: bytes) -> NDArray[np.float64]:
+    """Rows out of decompressed bytes of the size that :func:`size_of` told, shape (R, U)."""
     out = np.empty((len(layout), units))
     at = 0
     for row, letter in zip(out, layout, strict=True):

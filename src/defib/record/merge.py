@@ -9,16 +9,18 @@ rank that has it.
 Letters: ``R`` sampled steps, ``P`` parameters, ``U`` units.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 
 from defib.core.finding import Overhead, Unseen
-from defib.core.run import Event, Liveness, Optimizer, Reading, RunView, Series, Wiring
-from defib.core.site import Signal, Site
-from defib.record import grid
+from defib.core.run import Event, Exhibit, Liveness, Optimizer, RunView, Series, Wiring
+from defib.core.site import Site
+from defib.record import grid, readings, streams
 from defib.record.part import Part
 
 T = TypeVar("T")
@@ -46,17 +48,21 @@ def merged(path: Path, parts: Sequence[Part]) -> RunView:
     refused = sum(part.facts.get("record_refused") or 0 for part in parts)
     if refused:
         unseen.append(Unseen(what="run", why=f"{refused} entries could not be encoded"))
+    unseen += _dropped_exhibits(parts)
     return RunView(
         facts=facts,
         layers=_first_of_each((part.layers for part in parts), lambda layer: layer.path),
         wirings=_wirings(parts),
-        readings=_readings(parts, unseen),
+        readings=readings.merged([part.readings for part in parts], unseen),
         liveness=_liveness(parts),
         optimizers=_optimizers(parts),
         norms=grid.norms(parts, unseen),
+        pairs=streams.pairs(parts),
+        logged=streams.logged(parts),
         flow_steps=flow_steps,
         flow=flow,
         events=events,
+        exhibits=_exhibits(parts),
         objective=next((part.objective for part in parts if part.objective is not None), None),
         loss_operations=next((part.loss_operations for part in parts if part.loss_operations), ()),
         unseen=tuple(dict.fromkeys(unseen)),
@@ -142,29 +148,6 @@ def _wirings(parts: Sequence[Part]) -> tuple[Wiring, ...]:
     return tuple(wirings)
 
 
-def _readings(parts: Sequence[Part], unseen: list[Unseen]) -> tuple[Reading, ...]:
-    """By site, signal and time; those of the same window on several ranks are merged."""
-    units: dict[tuple[Site, Signal], int] = {}
-    found: dict[tuple[Site, Signal, int, int], list[Reading]] = {}
-    for index, part in enumerate(parts):
-        for reading in part.readings:
-            spot = reading.site, reading.signal
-            if units.setdefault(spot, reading.tally.units) != reading.tally.units:
-                why = f"a reading of {reading.tally.units} units where others have {units[spot]}"
-                unseen.append(Unseen(what=str(reading.site), why=why))
-                continue
-            same = found.setdefault((*spot, reading.first, reading.last), [])
-            if index and same:
-                tally = same[0].tally.merge(reading.tally)
-                same[0] = Reading(
-                    site=spot[0], signal=spot[1], first=reading.first, last=reading.last, tally=tally
-                )
-            else:
-                same.append(reading)
-    ordered = sorted(found, key=lambda key: (key[0], key[1], key[2], key[3]))
-    return tuple(reading for key in ordered for reading in found[key])
-
-
 def _liveness(parts: Sequence[Part]) -> dict[str, Liveness]:
     """By layer; of several optimisers the one that read it most, of several ranks all."""
     keys = {key for part in parts for key in part.liveness}
@@ -199,13 +182,17 @@ def _over_ranks(ranks: Sequence[Liveness]) -> Liveness:
         last_alive=np.max([one.last_alive for one in ranks], axis=0),
         alive_steps=np.max([one.alive_steps for one in ranks], axis=0),
         batch=sum(one.batch for one in ranks),
+        # All ranks have the same gradients, and so the same episodes: one of them tells.
+        returns=ranks[0].returns,
+        silent_before=ranks[0].silent_before,
+        lengths=ranks[0].lengths,
     )
 
 
 def _optimizers(parts: Sequence[Part]) -> tuple[Optimizer, ...]:
     indices = sorted(
         {index for part in parts for index in part.optimizers}
-        | {index for part in parts for index, _ in _streams(part)}
+        | {index for part in parts for index, _ in _streams(part) if index >= 0}
     )
     found = []
     for index in indices:
@@ -214,7 +201,7 @@ def _optimizers(parts: Sequence[Part]) -> tuple[Optimizer, ...]:
             facts |= part.optimizers.get(index, {})
         series = {
             name: [part.streams[index, name] for part in parts if (index, name) in part.streams]
-            for name in ("loss", "lr", "scale")
+            for name in ("loss", "lr", "scale", "displacement")
         }
         steps = [part.optimizers.get(index, {}).get("steps") for part in parts]
         known = [s for s in steps if isinstance(s, int)]
@@ -232,6 +219,7 @@ def _optimizers(parts: Sequence[Part]) -> tuple[Optimizer, ...]:
                 loss=_mean(series["loss"]),
                 lr=_lowest(series["lr"]),
                 scale=_lowest(series["scale"]),
+                displacement=_lowest(series["displacement"]),
             )
         )
     return tuple(found)
@@ -282,3 +270,20 @@ def _events(parts: Sequence[Part]) -> tuple[Event, ...]:
         Event(step=event.step, kind=event.kind, data=event.data | {"ranks": ranks})
         for _, event, ranks in ordered
     )
+
+
+def _exhibits(parts: Sequence[Part]) -> tuple[Exhibit, ...]:
+    """Those of all ranks in order of step, each with its rank among its facts."""
+    found = [replace(one, facts=one.facts | {"rank": part.rank}) for part in parts for one in part.exhibits]
+    return tuple(sorted(found, key=lambda one: one.step))
+
+
+def _dropped_exhibits(parts: Sequence[Part]) -> list[Unseen]:
+    """What the record's size limit cost (fact "exhibits_dropped"), kind by kind."""
+    total: Counter[str] = Counter()
+    for part in parts:
+        plain = part.facts.get("exhibits_dropped")
+        if isinstance(plain, dict):
+            total.update({k: n for k, n in plain.items() if isinstance(k, str) and isinstance(n, int)})
+    why = "arrays kept as evidence gave way at the record's size limit"
+    return [Unseen(what="run", why=f"{count} {why} ({kind})") for kind, count in sorted(total.items())]

@@ -18,6 +18,7 @@ def layer_to_plain(layer: Layer) -> dict[str, Any]:
         "parameters": list(layer.parameters),
         "optimizer": int(layer.optimizer),
         "frozen": bool(layer.frozen),
+        "dtypes": list(layer.dtypes),
     }
 
 
@@ -37,6 +38,7 @@ def layer_from_plain(plain: Plain) -> Layer:
         parameters=texts(take(plain, "parameters", list)),
         optimizer=take(plain, "optimizer", int),
         frozen=take(plain, "frozen", bool),
+        dtypes=texts(plain.get("dtypes", [])),  # not in records of before
     )
 
 
@@ -55,6 +57,7 @@ def wiring_to_plain(wiring: Wiring) -> dict[str, Any]:
         "options": {name: float(value) for name, value in wiring.options.items()},
         "output": bool(wiring.output),
         "dtype": wiring.dtype,
+        "crosses": list(wiring.crosses),
     }
 
 
@@ -83,6 +86,7 @@ def wiring_from_plain(plain: Plain) -> Wiring:
         options=options,
         output=take(plain, "output", bool),
         dtype=take(plain, "dtype", str) if "dtype" in plain else "",  # not in records of before
+        crosses=texts(plain.get("crosses", [])),  # likewise
     )
 
 

@@ -10,17 +10,29 @@ import numpy as np
 from numpy.typing import NDArray
 
 from defib.core.finding import Unseen
-from defib.core.run import OBJECTIVE_COLUMNS, Event, Layer, Liveness, Objective, Reading, Series, Wiring
+from defib.core.run import (
+    LENGTHS,
+    OBJECTIVE_COLUMNS,
+    Event,
+    Exhibit,
+    Layer,
+    Liveness,
+    Objective,
+    Reading,
+    Series,
+    Wiring,
+)
 from defib.core.site import Signal, Site
-from defib.core.tally import Tally
-from defib.record.codec import AlteredError, Plain, decode_name, inflate, loads, unpack_rows
+from defib.record import cabinet, readings
+from defib.record.codec import AlteredError, Plain, decode_name, inflate, loads
 from defib.record.nouns import layer_from_plain, take, texts, wiring_from_plain
+from defib.record.readings import Spot
 from defib.record.rows import Rank, Row
+from defib.record.shelf import Shelf
 
 MOST_BYTES = 6 << 30
 """Bytes of arrays that are unpacked from one file; a writer's cap keeps far below."""
 
-Spot = tuple[Site, Signal]
 _WRONG = (
     AlteredError,
     ValueError,
@@ -72,11 +84,21 @@ class Part:
     norms: list[NormBlock] = field(default_factory=list)
     objective: Objective | None = None
     events: list[tuple[float, Event]] = field(default_factory=list)
+    exhibits: list[Exhibit] = field(default_factory=list)
     unseen: list[Unseen] = field(default_factory=list)
 
 
-def read_part(rank: Rank) -> Part:
-    """Decodes a rank's file. Never raises for what the file holds: see ``Part.unseen``."""
+def read_part(rank: Rank, shelf: Shelf, at_once: int) -> Part:
+    """Decodes a rank's file. Never raises for what the file holds: see ``Part.unseen``.
+
+    Args:
+        rank: The open file.
+        shelf: Where readings go that are not unpacked at once.
+        at_once: Bytes of unpacked readings up to which all of them are.
+
+    Returns:
+        What it holds.
+    """
     number = rank.ident.get("rank")
     part = Part(file=rank.path, rank=number if isinstance(number, int) else 0)
     _states(rank, part)
@@ -88,7 +110,10 @@ def read_part(rank: Rank) -> Part:
     _each(rank, "series", lambda row: _chunk(row, chunks, rank, budget))
     for (kind, key), pieces in chunks.items():
         _series(kind, key, pieces, part, rank)
-    _each(rank, "reading", lambda row: _reading(row, part, budget))
+    _each(rank, "reading", lambda row: part.readings.extend(readings.decoded(row, part.spots, shelf)))
+    part.readings, failed = readings.unpacked(part.readings, at_once, _WRONG)
+    rank.lost["reading"] += failed
+    _each(rank, "exhibit", lambda row: _exhibit(row, part, budget))
     for table, count in sorted((+rank.lost).items()):
         rows = "1 row" if count == 1 else f"{count} rows"
         part.unseen.append(Unseen(what="run", why=f"{rows} of {table} damaged or lost in {rank.path.name}"))
@@ -149,11 +174,29 @@ def _event(row: Row, part: Part) -> None:
     part.events.append((float(when), Event(step=int(step), kind=decode_name(kind), data=details)))
 
 
+def _exhibit(row: Row, part: Part, budget: list[int]) -> None:
+    _, kind, path, step, facts, layout, size, body = row
+    if not kind:
+        return  # it gave way to newer ones, which is told apart
+    details = loads(facts)
+    if not isinstance(details, dict):
+        raise AlteredError("an exhibit without facts")
+    _spend(budget, max(0, size))
+    arrays = cabinet.unpack(loads(layout), size, body)
+    name = decode_name(path)
+    part.exhibits.append(
+        Exhibit(kind=decode_name(kind), path=name, step=int(step), facts=details, arrays=arrays)
+    )
+
+
 def _liveness(row: Row, part: Part, budget: list[int]) -> None:
     _, optimizer, path, facts, units, body = row
     known, name = loads(facts), decode_name(path)
-    _spend(budget, 12 * max(0, units))
-    first, last, steps = np.frombuffer(inflate(body, 12 * units), "<i4").reshape(3, units).astype(np.int64)
+    rows = 5 if known.get("rows") == 5 else 3  # not in records of before
+    _spend(budget, 4 * rows * max(0, units))
+    data = np.frombuffer(inflate(body, 4 * rows * units), "<i4").reshape(rows, units).astype(np.int64)
+    first, last, steps = data[:3]
+    lengths = known.get("lengths")
     part.liveness[optimizer, name] = Liveness(
         path=name,
         source=str(known.get("source", "")),
@@ -164,22 +207,16 @@ def _liveness(row: Row, part: Part, budget: list[int]) -> None:
         last_alive=last,
         alive_steps=steps,
         batch=float(known.get("batch", 0.0)),
+        returns=data[3] if rows == 5 else None,
+        silent_before=data[4] if rows == 5 else None,
+        lengths=np.array(lengths, np.int64) if lengths is not None and len(lengths) == LENGTHS else None,
     )
-
-
-def _reading(row: Row, part: Part, budget: list[int]) -> None:
-    _, place, first, last, samples, units, layout, body = row
-    site, signal = part.spots[place]
-    names = Tally.rows()
-    if len(layout) != len(names):
-        raise AlteredError("another number of statistics")
-    _spend(budget, 80 * max(0, units))
-    tally = Tally.from_array(samples, unpack_rows(layout.decode(), units, body))
-    part.readings.append(Reading(site=site, signal=signal, first=first, last=last, tally=tally))
 
 
 def _objective(facts: Plain, steps: NDArray[np.int64], values: NDArray[np.float64]) -> Objective:
     known = facts if isinstance(facts, dict) else {}
+    lacking = len(OBJECTIVE_COLUMNS) - values.shape[1]  # columns that a record of before does not have
+    values = np.pad(values, ((0, 0), (0, lacking)), constant_values=np.nan)
     return Objective(
         operation=str(known.get("operation", "")),
         output_layer=str(known.get("output_layer", "")),
@@ -189,6 +226,8 @@ def _objective(facts: Plain, steps: NDArray[np.int64], values: NDArray[np.float6
     )
 
 
+_OLDEST = 31
+"""Columns of the objective in the first records."""
 _ENTRY = {"stream": 12, "flow": 20}
 
 
@@ -198,7 +237,7 @@ def _chunk(row: Row, chunks: dict[tuple[str, Any], list[Any]], rank: Rank, budge
     key = tuple(key) if isinstance(key, list) else key
     if kind == "norms" and width != 4 * len(rank.states["parameters"][key]):
         raise AlteredError("norms of another number of parameters")
-    if kind == "objective" and width != len(OBJECTIVE_COLUMNS):
+    if kind == "objective" and not _OLDEST <= width <= len(OBJECTIVE_COLUMNS):
         raise AlteredError("another number of columns")
     if rows < 0 or width < 0:
         raise AlteredError("a negative size")

@@ -11,8 +11,10 @@ import sqlite3
 import threading
 import time
 import weakref
+from functools import reduce
 
-from defib.record.batch import Alive, Batch, Entry, StateKey
+from defib.record.batch import Alive, Batch, Entry, Shown, StateKey
+from defib.record.cabinet import Key
 from defib.record.store import GoneError, Store
 
 PERIOD = 0.5
@@ -21,8 +23,12 @@ PERIOD = 0.5
 QUEUE_BYTES = 64 << 20
 CLOSE_WITHIN = 5.0
 _EVENT_PAUSE = 0.02
+_LONGEST_CLOSE = 60.0
 _FORK_WITHIN = 2.0
 _LONGEST_BACKOFF = 30.0
+PORTION = 8 << 20
+"""Bytes of readings in one transaction, so that the log beside the file stays small."""
+
 _DUTY = 10.0
 """The thread rests this many times as long as it wrote, so that it takes at most a tenth of a core."""
 
@@ -74,6 +80,12 @@ class Pump:
             self._batch.alive[optimizer, path] = alive
             self._noticed()
 
+    def show(self, key: Key, shown: Shown) -> None:
+        """Replaces an exhibit."""
+        with self._wake:
+            self._batch.show(key, shown)
+            self._noticed()
+
     def add(self, entry: Entry, urgent: bool = False) -> None:
         """Appends an entry; an urgent one is written at once."""
         with self._wake:
@@ -117,7 +129,11 @@ class Pump:
             return self._done >= target and not self._dead
 
     def close(self, status: str, within: float = CLOSE_WITHIN) -> None:
-        """Writes what waits and how the run ended; gives up after ``within`` seconds."""
+        """Writes what waits and how the run ended.
+
+        Gives up ``within`` seconds after the disk took the last thing, and after a minute
+        whatever it takes: a network of 10^6 units has a hundred megabytes to write.
+        """
         with self._wake:
             self._status = status
             self._stopping = True
@@ -127,7 +143,11 @@ class Pump:
             if thread is None:
                 self._last_words()
         if thread is not None:
-            thread.join(within)
+            until = time.monotonic() + _LONGEST_CLOSE
+            beat = None
+            while thread.is_alive() and beat != self._store.beat and time.monotonic() < until:
+                beat = self._store.beat
+                thread.join(within)
             if thread.is_alive():
                 self.fault = (
                     f"the disk did not answer within {within:g} s; the end of the run is not recorded"
@@ -181,7 +201,7 @@ class Pump:
                 self._batch = Batch(limit=self._limit)
                 self._urgent = False
             began, used = time.monotonic(), time.thread_time()
-            problem = self._write(batch)
+            problem, left = self._write(batch)
             took = time.monotonic() - began
             self.seconds += time.thread_time() - used
             with self._wake:
@@ -193,26 +213,28 @@ class Pump:
                     self._dead = True
                 else:
                     self._failures += 1
-                    self._batch = batch.then(self._batch)
+                    self._batch = left.then(self._batch)
                     backoff = min(PERIOD * 2.0 ** (self._failures - 1), _LONGEST_BACKOFF)
                     self._due = time.monotonic() + backoff
                 self._wake.notify_all()
         time.sleep(0 if self._threadless else _EVENT_PAUSE)  # a storm of events is one flush each 20 ms
 
-    def _write(self, batch: Batch) -> Exception | None:
+    def _write(self, batch: Batch) -> tuple[Exception | None, Batch]:
+        """Writes a batch; if that fails, why, and what is left of it."""
         gap = batch.gap(self.fault or "the disk was slower than the run")
         if gap is not None:
             batch.entries.append(gap)
+        parts = batch.portions(PORTION) if batch else []
         try:
-            if batch:
-                self._store.write(batch)
+            while parts:
+                self._store.write(parts[0])
+                del parts[0]
         except Exception as error:  # noqa: BLE001  no fault of the disk may reach training
-            if gap is not None:
-                batch.entries.remove(gap)
+            parts[0].entries = [entry for entry in parts[0].entries if entry is not gap]
             self.fault = _one_line(error)
             self._shut()
-            return error
-        return None
+            return error, reduce(Batch.then, parts)
+        return None, Batch(limit=self._limit)
 
     def _last_words(self) -> None:
         """Writes what is left and the ending; if the disk refuses, what is lost and the ending."""
@@ -220,11 +242,9 @@ class Pump:
             self._flush()
         with self._disk:
             left, self._batch = self._batch, Batch(limit=self._limit)
-            for entry in left.entries:
-                left.drop(entry)
-            left.entries = []
+            left.drop_all()
             try:
-                if self._write(left) is None and self._status is not None and not self._dead:
+                if self._write(left)[0] is None and self._status is not None and not self._dead:
                     self._store.finalise(self._status)
             except Exception as error:  # noqa: BLE001  as in _write
                 self.fault = _one_line(error)

@@ -13,18 +13,26 @@ from defib.record.part import Part, read_part
 from defib.record.process import is_alive
 from defib.record.rows import Rank, open_rank, too_new
 from defib.record.schema import META, RANK_FILE, SCHEMA_VERSION
+from defib.record.shelf import Shelf
 
 _STILL_WARM = 60.0
 """Seconds since the last change within which a run on another machine is taken as running."""
 
 
-def read(path: str | os.PathLike[str]) -> RunView:
+AT_ONCE = 64 << 20
+"""Bytes of unpacked readings of a rank beyond which they stay packed until they are asked for."""
+
+
+def read(path: str | os.PathLike[str], *, at_once: int = AT_ONCE) -> RunView:
     """Reads a run from its folder, or from one rank's file.
 
-    Local damage costs what it hit, which is then listed in ``RunView.unseen``.
+    Local damage costs what it hit, which is then listed in ``RunView.unseen``. The
+    run does not need the record afterwards.
 
     Args:
         path: ``X.rec`` or ``X.rec/rank-00000.db``.
+        at_once: Bytes of a rank's readings, unpacked, up to which they are unpacked now; beyond,
+            each whenever it is asked for. It changes time and memory, never what is read.
 
     Returns:
         All that is whole, ranks merged.
@@ -39,7 +47,7 @@ def read(path: str | os.PathLike[str]) -> RunView:
     place = Path(path)
     try:
         files = _files(place)
-        return merge.merged(place, _parts(files))
+        return merge.merged(place, _parts(files, at_once))
     except MemoryError:
         raise RecordError(f"not enough memory to read {shown(place)}; read one rank's file") from None
     except (ValueError, OSError) as error:
@@ -77,7 +85,7 @@ def _files(place: Path) -> list[Path]:
     return [place / name for name in names]
 
 
-def _parts(files: list[Path]) -> list[Part]:
+def _parts(files: list[Path], at_once: int) -> list[Part]:
     """What each file holds. One that cannot be read is an error only if none can.
 
     Returns:
@@ -88,11 +96,12 @@ def _parts(files: list[Path]) -> list[Part]:
         RecordError: The first file's, if none can be read.
     """  # noqa: DOC502  kept in `first`
     parts: list[Part] = []
+    shelf = Shelf()
     first: RecordError | None = None
     for file in files:
         try:
             with open_rank(file) as rank:
-                part = read_part(rank)
+                part = read_part(rank, shelf, at_once)
                 part.status = _status(rank)
                 parts.append(part)
         except RecordTooNew:

@@ -16,7 +16,15 @@ from defib.core.errors import NotARecord, RecordDamaged, RecordError, RecordTooN
 from defib.record.codec import AlteredError, inflate, loads, seal
 from defib.record.disk import shown
 from defib.record.meta import read_meta
-from defib.record.schema import APPLICATION_ID, COLUMNS, RANK_FILE, SCHEMA_VERSION, TABLES, columns_of
+from defib.record.schema import (
+    APPLICATION_ID,
+    COLUMNS,
+    RANK_FILE,
+    SCHEMA_VERSION,
+    SINCE,
+    TABLES,
+    columns_of,
+)
 
 _MAGIC = b"SQLite format 3\0"
 
@@ -30,6 +38,7 @@ class Rank:
     Attributes:
         path: Where it lies.
         connection: Read only.
+        schema: Version of its layout.
         ident: Who wrote it.
         ending: How it ended; None if it did not.
         states: Values of table ``state`` by kind, then by key (lists as tuples).
@@ -38,6 +47,7 @@ class Rank:
 
     path: Path
     connection: sqlite3.Connection
+    schema: int = SCHEMA_VERSION
     ident: dict[str, Any] = field(default_factory=dict)
     ending: dict[str, Any] | None = None
     states: dict[str, dict[Any, Any]] = field(default_factory=dict)
@@ -52,6 +62,8 @@ class Rank:
         Yields:
             The columns of a row.
         """
+        if SINCE.get(table, 1) > self.schema:
+            return
         columns = ",".join(COLUMNS[table])
         newest, broken = 0, False
         try:
@@ -115,21 +127,24 @@ def open_rank(path: Path) -> Iterator[Rank]:
     Raises:
         RecordDamaged: If no row of it can be read; other RecordErrors if it is no such file.
     """
-    _check_header(path)
+    schema = _check_header(path)
     with ExitStack() as stack:
         try:
-            connection = _connect(path, stack)
+            connection = _connect(path, schema, stack)
         except (sqlite3.Error, OSError) as error:
             raise RecordDamaged(_damaged(path, str(error))) from None
-        rank = Rank(path=path, connection=connection)
+        rank = Rank(path=path, connection=connection, schema=schema)
         rank.read_states()
         if not rank.states and rank.lost:
             raise RecordDamaged(_damaged(path, "no row of it is whole"))
         yield rank
 
 
-def _check_header(path: Path) -> None:
+def _check_header(path: Path) -> int:
     """Looks at the first bytes before SQLite does.
+
+    Returns:
+        The schema version that they tell.
 
     Raises:
         RecordError: If the file may not be read.
@@ -166,13 +181,14 @@ def _check_header(path: Path) -> None:
         if known != schema or schema < 1:
             raise RecordDamaged(_damaged(path, "its schema version is altered"))
         raise RecordTooNew(too_new(path, schema))
+    return schema
 
 
-def _connect(path: Path, stack: ExitStack) -> sqlite3.Connection:
+def _connect(path: Path, schema: int, stack: ExitStack) -> sqlite3.Connection:
     """Opens read-only; where that cannot be done beside the file, opens a copy."""
     connection = stack.enter_context(_closing(path, "ro"))
     try:
-        return _checked(connection)
+        return _checked(connection, schema)
     except sqlite3.OperationalError:
         # A log of a killed writer in a folder that cannot be written, or a shared
         # memory file that is gone: SQLite needs to write to read those.
@@ -180,7 +196,7 @@ def _connect(path: Path, stack: ExitStack) -> sqlite3.Connection:
         for suffix in ("", "-wal", "-journal"):
             if os.path.exists(f"{path}{suffix}"):
                 shutil.copyfile(f"{path}{suffix}", folder / f"copy.db{suffix}")
-        return _checked(stack.enter_context(_closing(folder / "copy.db", "rw")))
+        return _checked(stack.enter_context(_closing(folder / "copy.db", "rw")), schema)
 
 
 @contextmanager
@@ -193,7 +209,7 @@ def _closing(path: Path, mode: str) -> Iterator[sqlite3.Connection]:
         connection.close()
 
 
-def _checked(connection: sqlite3.Connection) -> sqlite3.Connection:
+def _checked(connection: sqlite3.Connection, schema: int) -> sqlite3.Connection:
     """Distrusts the file: its tables must be defined as ours are, and nothing else runs.
 
     Returns:
@@ -211,6 +227,8 @@ def _checked(connection: sqlite3.Connection) -> sqlite3.Connection:
     wanted = "SELECT name, sql FROM sqlite_master WHERE type='table' AND typeof(sql)='text'"
     found = dict(connection.execute(wanted))
     for table, sql in TABLES.items():
+        if SINCE.get(table, 1) > schema:
+            continue
         if columns_of(found.get(table.encode(), b"").decode("utf-8", "replace")) != columns_of(sql):
             raise sqlite3.DatabaseError(f"table {table} is missing or another")
     connection.execute("BEGIN")  # one state of the file for all that follows, even while it is written

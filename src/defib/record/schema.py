@@ -18,12 +18,14 @@ else is JSON in UTF-8 (lone surrogates kept), non-finite numbers tagged.
 import re
 
 FORMAT = "defib-record"
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 APPLICATION_ID = 0x64656669
 """SQLite's ``application_id`` of our files: "defi" in ASCII."""
 
 HISTORY = {
     1: "0.1.0: tables state, liveness, place, reading, series and event.",
+    2: "0.2.0: table exhibit; five rows in liveness.body, where facts say so; rows of reading without a "
+    "layout. A record of schema 1 is one without exhibits, with three rows, and has no such rows.",
 }
 """What each schema version brought. The reader reads all of them."""
 
@@ -45,9 +47,9 @@ TABLES: dict[str, str] = {
   id INTEGER PRIMARY KEY, -- from 1, without gaps; one row for each optimizer and path, replaced in place
   optimizer INTEGER NOT NULL, -- whose steps are counted
   path BLOB NOT NULL,     -- the layer's module path, UTF-8
-  facts BLOB NOT NULL,    -- JSON: source, steps, last_step, period, batch
+  facts BLOB NOT NULL,    -- JSON: source, steps, last_step, period, batch; since schema 2 rows, lengths
   units INTEGER NOT NULL, -- U
-  body BLOB NOT NULL,     -- int32 (3, U) under zlib: first_alive, last_alive, alive_steps
+  body BLOB NOT NULL,     -- int32 (rows, U) under zlib: first_alive, last_alive, alive_steps, returns, silent
   crc INTEGER NOT NULL    -- checksum of the table's name and the columns above
 )""",
     "place": """CREATE TABLE place (
@@ -64,7 +66,7 @@ TABLES: dict[str, str] = {
   last INTEGER NOT NULL,  -- last sampled step of the window
   samples INTEGER NOT NULL, -- Tally.samples
   units INTEGER NOT NULL, -- U
-  layout TEXT NOT NULL,   -- narrowest exact type of each of Tally.rows(): f float32, u uint32, d float64
+  layout TEXT NOT NULL,   -- exact type of each of Tally.rows(): f float32, u uint32, d float64; "": joined
   body BLOB NOT NULL,     -- those rows one after the other, each (U,), under zlib
   crc INTEGER NOT NULL    -- checksum of the table's name and the columns above
 )""",
@@ -85,8 +87,22 @@ TABLES: dict[str, str] = {
   data BLOB NOT NULL,     -- JSON
   crc INTEGER NOT NULL    -- checksum of the table's name and the columns above
 )""",
+    "exhibit": """CREATE TABLE exhibit (
+  id INTEGER PRIMARY KEY, -- from 1, without gaps; one row for each kind, path and step, replaced in place
+  kind TEXT NOT NULL,     -- core.run.Exhibit.kind; empty for one that gave way to newer ones
+  path BLOB NOT NULL,     -- the layer's module path, UTF-8
+  step INTEGER NOT NULL,  -- optimiser step that it belongs to; -1 before the first
+  facts BLOB NOT NULL,    -- JSON
+  layout BLOB NOT NULL,   -- JSON: name, type (numpy's, f4) and shape of each array
+  size INTEGER NOT NULL,  -- bytes of body before compression
+  body BLOB NOT NULL,     -- the arrays one after the other, little-endian, under zlib
+  crc INTEGER NOT NULL    -- checksum of the table's name and the columns above
+)""",
 }
 """The tables' definitions, comments included: that is how they stand in ``sqlite_master``."""
+
+SINCE = {"exhibit": 2}
+"""Schema version that brought a table; those not named here were there from the first."""
 
 COLUMNS: dict[str, tuple[str, ...]] = {
     table: tuple(line.split()[0] for line in sql.splitlines()[1:-1]) for table, sql in TABLES.items()

@@ -21,7 +21,7 @@ from defib.core.run import Layer, Reading, Wiring
 from defib.core.site import Signal, Site
 from defib.core.tally import Tally
 from defib.record import folder
-from defib.record.batch import Alive, Flow, Happened, NormRow, ObjectiveRow, Points
+from defib.record.batch import Alive, Flow, Happened, NormRow, ObjectiveRow, Points, Shown
 from defib.record.codec import dumps
 from defib.record.disk import most_bytes
 from defib.record.process import identity
@@ -195,6 +195,22 @@ class Writer:
         """Something that happened once; written at once."""
         self._pump.add(Happened(step=int(step), kind=kind, data=dict(data)), urgent=True)
 
+    @_harmless
+    def exhibit(
+        self,
+        kind: str,
+        path: str,
+        step: int,
+        facts: dict[str, Any],
+        arrays: dict[str, NDArray[np.generic]],
+    ) -> None:
+        """Arrays kept as evidence; replaces those of the same kind, path and step.
+
+        They are copied. Past a quarter of the record's cap the oldest of a kind give way.
+        """
+        copies = {name: np.array(array) for name, array in arrays.items()}
+        self._pump.show((str(kind), path, int(step)), Shown(facts=dumps(facts), arrays=copies))
+
     def flush(self, within: float = CLOSE_WITHIN) -> bool:
         """Waits until everything said so far is on the disk, ``within`` seconds at most.
 
@@ -207,6 +223,9 @@ class Writer:
 
     @_harmless
     def close(self, status: str) -> None:
-        """Everything is written; ``status`` says how the run ended. Takes 5 s at most."""
+        """Everything is written; ``status`` says how the run ended.
+
+        Gives up 5 s after the disk took the last thing: at once where it hangs, after a minute at most.
+        """
         self._closed = True
         self._pump.close(status)

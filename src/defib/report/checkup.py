@@ -3,8 +3,9 @@
 import math
 from collections.abc import Iterator, Sequence
 
-from defib.core.checkup import Checkup, Decades, GainLedger, LayerCheck
+from defib.core.checkup import Attention, Checkup, Decades, GainLedger, LayerCheck
 from defib.core.finding import Severity, Verdict
+from defib.core.recurrence import Recurrence
 from defib.report.terminal import Style
 from defib.report.text import finding_lines
 from defib.report.wording import columns, count, escaped, layer_name, number, shown
@@ -13,7 +14,7 @@ _MOST_ROWS = 30
 _MOST_UNSEEN = 8
 _NAME = 22
 _INDENT = " " * 10
-_PARTS = ("derivative", "weights", "norms", "skips", "other", "unattributed")
+_PARTS = ("derivative", "weights", "norms", "skips", "attention", "other", "unattributed")
 _COLOURS = {Verdict.HEALTHY: "1;32", Verdict.SICK: "1;31", Verdict.NOT_OBSERVED: "1;33"}
 
 
@@ -27,6 +28,8 @@ def checkup_text(checkup: Checkup, style: Style | None = None) -> str:
         lines += ["", *_layers(checkup.layers)]
     if checkup.ledger is not None:
         lines += ["", *_ledger(checkup.ledger)]
+    if checkup.recurrences:
+        lines += ["", *_recurrences(checkup.recurrences)]
     lines += ["", *_facts(checkup)]
     return "\n".join(lines)
 
@@ -75,6 +78,8 @@ def _ledger(ledger: GainLedger) -> Iterator[str]:
                 )
                 text += f"; in the branch: {own}" if own else ""
             yield from _wrap(text, "    ")
+        if stretch.attention is not None:
+            yield from _wrap(_attention(stretch.attention), "    ")
         if stretch.unknown:
             yield from _wrap(f"not attributed: {stretch.unknown}", "    ")
     yield from _more(len(ledger.stretches))
@@ -82,6 +87,35 @@ def _ledger(ledger: GainLedger) -> Iterator[str]:
     yield _row("in all", [*_cells(gain, parts), _decades(gain.total)], wide=11)
     if len(ledger.stretches) > 1:
         yield _row("per layer", [*_cells(ledger.per_layer, parts), ""], wide=11)
+    if ledger.probe is not None:
+        yield _row("random signs", [*_cells(ledger.probe, parts), _decades(ledger.probe.total)], wide=11)
+
+
+def _attention(part: Attention) -> str:
+    """The five parts of an attention's gradient, and how even its rows are."""
+    text = f"query {part.query:.3g} + key {part.key:.3g} + value {part.value:.3g}"
+    text += f" + around {part.around:.3g}" if part.around else ""
+    text += f" + cross {part.cross:.3g}"
+    if not math.isnan(part.entropy):
+        text += f"; entropy {part.entropy:.2f} of {part.uniform:.2f}, softmax passes {part.softmax:.2g}"
+    return text
+
+
+def _recurrences(recurrences: Sequence[Recurrence]) -> Iterator[str]:
+    """One line a recurrent layer: decades per lag, and how far back the gradient reaches."""
+    yield "recurrent layers: decades of gradient per step back in time"
+    yield _row("layer", ("lags", "derivat.", "weights", "gate", "sum", "memory"), wide=11)
+    for each in recurrences[:_MOST_ROWS]:
+        name = f"{each.path} {each.depth}{' reversed' if each.reverse else ''}"
+        if each.unknown:
+            yield from _wrap(f"{layer_name(each.path)}: not parted: {each.unknown}", "    ")
+            continue
+        lag = each.per_lag
+        gate = "" if math.isnan(lag.gate) else _decades(lag.gate)
+        memory = str(each.memory) if each.memory else f"> {len(each.lags)}"
+        cells = (str(len(each.lags)), _decades(lag.derivative), _decades(lag.weights), gate)
+        yield _row(layer_name(name, width=_NAME), (*cells, _decades(each.total), memory), wide=11)
+    yield from _more(len(recurrences))
 
 
 def _facts(checkup: Checkup) -> Iterator[str]:
@@ -95,12 +129,22 @@ def _facts(checkup: Checkup) -> Iterator[str]:
     if not math.isnan(checkup.depth):
         plain = "without limit" if math.isinf(checkup.depth) else f"{checkup.depth:.1f} layers"
         yield f"depth     a signal like this reaches {plain} (6 xi_c, mean-field theory)"
+    if checkup.reach is not None:
+        depth, low, high = map(_layers_of, (checkup.reach.depth, checkup.reach.low, checkup.reach.high))
+        yield f"          measured on its own layers: {depth} ({low} to {high})"
+    if checkup.ledger is not None and not math.isnan(checkup.ledger.alignment):
+        bonus = checkup.ledger.alignment
+        yield f"aligned   the real gradient gains {_decades(bonus)} decades over one of random signs"
     if checkup.dead_probability > 1e-3:
         yield f"widths    {100 * checkup.dead_probability:.2g} % chance that a layer is off for a given input"
     for each in checkup.unseen[:_MOST_UNSEEN]:
         yield from _wrap(f"not seen  {layer_name(each.what)}: {shown(each.why, 200)}", _INDENT)
     if len(checkup.unseen) > _MOST_UNSEEN:
         yield f"{_INDENT}and {len(checkup.unseen) - _MOST_UNSEEN} more: see --json"
+
+
+def _layers_of(depth: float) -> str:
+    return "no limit" if math.isinf(depth) else f"{depth:.1f} layers"
 
 
 def _more(rows: int) -> Iterator[str]:

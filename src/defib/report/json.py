@@ -1,4 +1,4 @@
-"""A diagnosis as one JSON object: the field names of ``core.finding`` and nothing else.
+"""An answer as one JSON object: the field names of its dataclass in ``core`` and nothing else.
 
 JSON has no NaN and no infinity, so those become the strings "nan", "inf" and
 "-inf". Names are kept exactly, however hostile, because the text is pure ASCII
@@ -11,23 +11,28 @@ import numbers
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from enum import Enum
-from typing import Any
-
-from defib.core.checkup import Checkup
-from defib.core.finding import Diagnosis
+from typing import Any, Protocol
 
 
-def to_json(diagnosis: Diagnosis | Checkup, indent: int | None = 2) -> str:
+class Answer(Protocol):
+    """A dataclass that says which structure it has."""
+
+    @property
+    def schema(self) -> str:
+        """Name and version of the structure."""
+
+
+def to_json(answer: Answer, indent: int | None = 2) -> str:
     """One JSON object; ``schema`` first, then the fields in their documented order.
 
     Args:
-        diagnosis: What is to be written.
+        answer: What is to be written: a diagnosis, a checkup, a verdict.
         indent: Spaces per level; None for a single line.
 
     Returns:
         ASCII text without a newline at its end.
     """
-    plain = to_plain(diagnosis)
+    plain = to_plain(answer)
     return json.dumps({"schema": plain.pop("schema"), **plain}, indent=indent, allow_nan=False)
 
 

@@ -47,12 +47,13 @@ class RulePage:
     limits: tuple[LimitLine, ...] = ()
 
 
-def page(slug: str, rules: Mapping[str, RulePage]) -> str:
-    """The page of a rule, a cause or an error.
+def page(slug: str, rules: Mapping[str, RulePage], treatments: Mapping[str, str] | None = None) -> str:
+    """The page of a rule, a cause, a treatment or an error.
 
     Args:
-        slug: What is asked for ("dead-unit", "born-dead", "record-damaged").
+        slug: What is asked for ("dead-unit", "born-dead", "leaky-relu", "record-damaged").
         rules: The rules by slug.
+        treatments: The docstrings of treatments by slug.
 
     Returns:
         Text of several lines, without a newline at its end.
@@ -68,11 +69,18 @@ def page(slug: str, rules: Mapping[str, RulePage]) -> str:
         return _cause_page(causes[slug], rules)
     if slug in errors:
         return _error_page(errors[slug])
-    known = [*rules, *causes, *errors]
+    treatments = treatments or {}
+    if slug in treatments:
+        return f"treatment {slug}\n\n{_indented(treatments[slug])}"
+    known = [*rules, *causes, *treatments, *errors]
     wanted = slug.lower().replace("_", "-").replace(" ", "-")
     near = difflib.get_close_matches(wanted, known, n=3, cutoff=0.5)
     near = near or [each for each in known if len(wanted) > 2 and wanted in each][:3]
-    hint = f"did you mean {', '.join(near)}?" if near else "`defib rules` lists the rules"
+    hint = (
+        f"did you mean {', '.join(near)}?"
+        if near
+        else "`defib rules` lists the rules, `defib treatments` the treatments"
+    )
     raise NotFound(f"no page named {escaped(slug[:80])!s}; {hint}")
 
 
@@ -98,6 +106,19 @@ def _rule_page(slug: str, rule: RulePage) -> str:
         for words in (f"{limit.meaning}.", f"Why: {limit.reason}."):
             lines += textwrap.wrap(words, WIDTH, initial_indent=" " * 8, subsequent_indent=" " * 8)
     return "\n".join(lines)
+
+
+def _indented(text: str) -> str:
+    """A treatment's docstring, whose paragraphs stand indented below their headings."""
+    lines: list[str] = []
+    for block in inspect.cleandoc(text).split("\n\n"):
+        head, _, body = block.partition("\n")
+        if body and head.endswith(":"):
+            words = " ".join(body.split())
+            lines += ["", head, *textwrap.wrap(words, WIDTH, initial_indent="  ", subsequent_indent="  ")]
+        else:
+            lines += ["", *textwrap.wrap(" ".join(block.split()), WIDTH)]
+    return "\n".join(lines[1:]).replace("``", "`")
 
 
 def reflowed(markdown: str) -> str:

@@ -16,9 +16,11 @@ from defib.core.finding import (
     NotRun,
     Overhead,
     Severity,
+    Treated,
     Unseen,
     Verdict,
 )
+from defib.report.forecast import prognosis_lines
 from defib.report.meaning import meaning
 from defib.report.terminal import Style
 from defib.report.wording import (
@@ -37,6 +39,7 @@ WIDTH = 80
 _MOST_FINDINGS = 10
 _MOST_EVIDENCE = 14
 _MOST_REASONS = 4
+_MOST_TREATED = 8
 _LABEL = 10  # columns taken by "evidence  " and its like
 _COLOURS: dict[Severity | Verdict, str] = {
     Severity.ERROR: "1;31",
@@ -59,6 +62,7 @@ def to_text(diagnosis: Diagnosis, style: Style | None = None) -> str:
     if hidden > 0:
         lines += ["", f"and {count(hidden, 'more finding')}: see --json"]
     lines += [""]
+    lines += treated_lines(diagnosis.treated)
     lines += [*_rules_that_broke(diagnosis.not_run), *_coverage(diagnosis.coverage)]
     lines += _labelled("overhead", _overhead(diagnosis.overhead))
     lines += _record(record, str(diagnosis.run.get("status", "finished")), diagnosis)
@@ -104,6 +108,8 @@ def finding_lines(finding: Finding, style: Style, *, basis: bool = True) -> Iter
     yield first.replace(word, style.paint(word, _COLOURS[finding.severity]), 1)
     yield from rest
     yield from _labelled("", _message(finding))
+    for sentence in prognosis_lines(finding.prognosis):
+        yield from _labelled("prognosis", sentence)
     if finding.severity != Severity.INFO:
         yield from _details(finding, basis=basis)
     yield from _explained(finding.explains)
@@ -153,6 +159,38 @@ def _explained(consequences: tuple[Finding, ...]) -> Iterator[str]:
         parts.append(f"{each.rule} in {layer_name(each.layer, each.call, 24)}{units}")
     more = f"; and {len(consequences) - 4} others" if len(consequences) > 4 else ""
     yield from _labelled("explains", f"{len(consequences)} more: {'; '.join(parts)}{more}")
+
+
+def treated_lines(treated: tuple[Treated, ...]) -> list[str]:
+    """A line for each treatment: when, what, for what, and what came of it."""
+    lines = []
+    for each in treated[:_MOST_TREATED]:
+        dose = ", ".join(f"{name}={_amount(value)}" for name, value in each.dose.items())
+        what = f"at step {each.step:,}: {each.treatment}" + (f" ({dose})" if dose else "")
+        if each.rule:
+            what += f" for {each.rule} in {layer_name(each.layer)}"
+        came = _AFTERMATH[each.aftermath.value].format(steps=count(each.steps_since, "step"))
+        said = f"{each.stage}: {shown(each.why, 160)}" if each.stage != "done" else came
+        lines += _labelled("treated", f"{what}; {said}")
+    if len(treated) > _MOST_TREATED:
+        lines += _labelled("", f"and {count(len(treated) - _MOST_TREATED, 'more treatment')}: see --json")
+    return lines
+
+
+def _amount(value: object) -> str:
+    """One part of a dose; long lists by their length."""
+    if isinstance(value, (list, tuple)) and len(value) > 4:
+        return f"{len(value)} values"
+    return shown(str(value), 40)
+
+
+_AFTERMATH = {
+    "gone": "gone in the {steps} seen since",
+    "eased": "eased: in the {steps} seen since it is information only",
+    "stays": "still there in the {steps} seen since",
+    "too-early": "not found in the {steps} seen since, too few to tell",
+    "not-asked": "{steps} seen since",
+}
 
 
 def _rules_that_broke(not_run: tuple[NotRun, ...]) -> Iterator[str]:

@@ -131,6 +131,7 @@ class Trial:
         if job.arm.given:
             files["treat.json"] = json.dumps([care.as_data(p) for p in job.arm.given])
             words += ["--treat", f"@{output / 'treat.json'}"]
+            words += ["--treat-at", str(max(p.at for p in job.arm.given))]
         plain = [o.seconds for o in self._book.outcomes.values() if o.arm == CONTROL]
         limit = 60 + PATIENCE * max(plain) if plain else None
         script = self._request.script

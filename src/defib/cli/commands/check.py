@@ -11,9 +11,10 @@ from defib.core.finding import Severity
 class Check(Command):
     """Look at a model and its loss on one batch before training.
 
-    Makes one forward and one backward pass and takes no step. Prints findings,
+    Makes one forward pass, runs it backward, and takes no step. Prints findings,
     signal and gradient of each layer, and the gain ledger: where the gradient is
-    lost, in the activations' derivatives or in the weights. Factories are named as
+    lost, in the activations' derivatives or in the weights, and how far back in
+    time recurrent layers pass it. Factories are named as
     module:function; the current folder is looked in first. Exit code 0; with
     --fail-on, 1 when a finding is at least that severe.
     """

@@ -1,4 +1,4 @@
-"""``defib explain``: the page of a rule, a cause or an error."""
+"""``defib explain``: the page of a rule, a cause, a treatment or an error."""
 
 import argparse
 import sys
@@ -7,10 +7,11 @@ from defib.cli.command import Command
 
 
 class Explain(Command):
-    """Print the page of a rule, a cause or an error.
+    """Print the page of a rule, a cause, a treatment or an error.
 
     A rule's page says what is measured, why it hurts, what causes it, how it goes
-    on, and when it is a false alarm.
+    on, and when it is a false alarm; a treatment's what it does, when it helps and
+    when it does not.
     """
 
     name = "explain"
