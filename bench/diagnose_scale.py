@@ -4,7 +4,7 @@ Two records of 10^5 steps, written as a run would write them: every signal of ev
 read on 80 steps, which lie closer together at the start, and goes through the windows of
 ``defib.capture.windows`` into a ``Writer`` with its usual size limit. The first has 10^6 units, of which
 the limit leaves few windows; the second has 10^5, of which it leaves many. Each is read and judged in a
-fresh process, whose peak memory is taken from the kernel. Writing takes about ten minutes, most of it
+fresh process, whose peak memory is taken from the kernel. Writing takes about twenty minutes, most of it
 for merging windows where they do not all find room. Writes bench/results/diagnose_scale.md.
 
 Letters: ``U`` units of a layer.
@@ -219,8 +219,9 @@ def page(large: dict[str, Any], small: dict[str, Any]) -> str:
         [
             "# Judging a large record",
             "",
-            f"Command: `.venv/bin/python bench/diagnose_scale.py`, {time.strftime('%Y-%m-%d')}, Python",
-            f"{platform.python_version()}, numpy {np.__version__}, {platform.system()}, {os.cpu_count()} cores"
+            f"Command: `.venv/bin/python bench/diagnose_scale.py`, {time.strftime('%Y-%m-%d')},",
+            f"Python {platform.python_version()}, numpy {np.__version__}, {platform.system()},"
+            f" {os.cpu_count()} cores"
             f" (shared with other work, load {os.getloadavg()[0]:.1f}).",
             "",
             "Written through capture's windows with the usual size limit of 256 MiB a rank.",

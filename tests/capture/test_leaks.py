@@ -178,7 +178,10 @@ def test_a_new_optimizer_at_the_address_of_a_dead_one_is_a_new_one(sink):
     session = watched(model, sink)
     ids = set()
     for made in range(1, 101):
-        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        # Of many new ones, one at an address that a dead one had, if there is one.
+        made_now = [torch.optim.SGD(model.parameters(), lr=0.1) for _ in range(64)]
+        optimizer = next((o for o in made_now if id(o) in ids), made_now[0])
+        del made_now
         train(model, optimizer, 3)
         ids.add(id(optimizer))
         del optimizer

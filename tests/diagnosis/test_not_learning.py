@@ -112,3 +112,20 @@ def test_a_cut_graph_explains_that_nothing_was_seen() -> None:
     (found,) = diagnose(blind).findings
     assert found.cause is Cause.UNREACHED
     assert [f.cause for f in found.explains] == [Cause.NO_DATA]
+
+
+def test_a_loss_far_above_the_constants_that_would_need_many_times_the_steps_is_not_learning() -> None:
+    assert learning(regression(np.geomspace(1000, 300, 300))).outcome is Outcome.NOT_LEARNING
+
+
+def test_a_tie_needs_more_than_a_mean_at_that_level() -> None:
+    wave = np.tile([0.2, -1.0, 0.3, 1.0, -0.1], 40)
+    assert answer(regression(1.05 + 0.01 * wave)).tied
+    assert not answer(regression(1.05 + 0.9 * wave)).tied
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_noise_alone_is_no_relapse(seed: int) -> None:
+    loss = 0.8 * np.random.default_rng(seed).lognormal(sigma=0.5, size=200)
+    run = run_of(Plan(path="fc1"), loss=loss)
+    assert not learning(run).relapsed

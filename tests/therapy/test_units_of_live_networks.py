@@ -1,13 +1,16 @@
 """Treatments of units: the function stays, other units' moments stay, and the first update is small."""
 
 import copy
+import random
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
+from torch.nn.modules.module import register_module_forward_pre_hook
 
 import defib
 from defib.care import named
@@ -169,6 +172,28 @@ class Branching(nn.Module):
         return self.left(h), self.right(h)
 
 
+class Nested(nn.Module):
+    """A module of the user's own inside another, that draws at random on its way."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner, self.head = Inner(), nn.Linear(4, 2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head(torch.relu(self.inner(x)))
+
+
+class Inner(nn.Module):
+    """Adds noise."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a = nn.Linear(4, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.a(x + 0.1 * torch.randn(4) + random.random() + np.random.rand())
+
+
 def state_of(model: nn.Module) -> TrainState:
     return TrainState(model=model, optimizers=(torch.optim.SGD(model.parameters(), lr=0.1),))
 
@@ -183,6 +208,21 @@ def test_readers_are_found_through_functions_pools_and_shapes() -> None:
     assert outlet(state, "first").activation == "relu"
     assert model.seen == "mine"
     assert torch.equal(torch.get_rng_state(), drawn)
+
+
+def test_modules_of_the_users_own_are_entered_without_hooks_and_without_a_draw() -> None:
+    model = Nested()
+    called: list[str] = []
+    handle = register_module_forward_pre_hook(lambda module, _: called.append(type(module).__name__))
+    generators = torch.get_rng_state(), random.getstate(), np.random.get_state()
+    try:
+        assert list(outlet(state_of(model), "inner.a").readers) == ["head"]
+    finally:
+        handle.remove()
+    assert called == []
+    assert torch.equal(torch.get_rng_state(), generators[0])
+    assert random.getstate() == generators[1]
+    assert np.random.get_state()[2] == generators[2][2]
 
 
 def test_two_heads_both_forget_a_unit() -> None:

@@ -36,6 +36,15 @@ def regression_through(
     return shaped(replace(run, objective=objective_of({**REGRESSION, **columns}, "MseLossBackward0")))
 
 
+def taken_out(
+    activation: str, loss: np.ndarray[tuple[int], np.dtype[np.float64]], columns: Mapping[str, float]
+) -> RunView:
+    """The same, and the only column of the outputs is taken before they are compared."""
+    run = regression_through(activation, loss, columns)
+    first, *rest = run.loss_operations
+    return replace(run, loss_operations=(first, "SelectBackward0", *rest))
+
+
 def absolute_error(error: float) -> RunView:
     """A regression by absolute error through a sigmoid; torch has no function for that loss."""
     run = run_of(

@@ -6,7 +6,16 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from defib.core.run import OBJECTIVE_COLUMNS, Norms, Objective, Reading, RunView, Series
+from defib.core.run import (
+    OBJECTIVE_COLUMNS,
+    Exhibit,
+    Norms,
+    Objective,
+    Pairs,
+    Reading,
+    RunView,
+    Series,
+)
 from defib.core.site import Signal
 
 Array = NDArray[np.float64]
@@ -98,6 +107,60 @@ def sizes_of(
         weight=weight,
         update=np.tile([u for _, u in tensors.values()], (readings, 1)).astype(np.float64),
         swallowed=np.full(shape, swallowed),
+    )
+
+
+def pairs_of(after: float, again: float | None = None, *, readings: int = 20, every: int = 10) -> Pairs:
+    """Consecutive steps of plain gradient descent, with a wobble of 0.05 that is not chance.
+
+    Args:
+        after: Cosine of the next gradient and the step.
+        again: Cosine of the two gradients; None for the one that plain gradient descent has.
+        readings: How many.
+        every: Steps between them.
+
+    Returns:
+        The pairs, all gradients of size 1.
+    """
+    wobble = 0.05 * np.sin(2.4 * np.arange(readings))
+    ones = np.ones(readings)
+    return Pairs(
+        steps=np.arange(readings, dtype=np.int64) * every,
+        gradient=ones,
+        next_gradient=ones,
+        update=0.1 * ones,
+        before=-ones,
+        after=after + wobble,
+        again=-after - wobble if again is None else again + wobble,
+    )
+
+
+def confusion_of(
+    matrix: Sequence[Sequence[int]], *, windows: int = 4, every: int = 50, repeated: bool = False
+) -> tuple[Exhibit, ...]:
+    """The same table of labels and answers in several windows, each of one batch.
+
+    Args:
+        matrix: Counts, shape (C, C): true class by answered class.
+        windows: How many.
+        every: Steps between their beginnings.
+        repeated: Each batch has the same labels; otherwise they differ a little.
+
+    Returns:
+        The exhibits.
+    """
+    table = np.array(matrix, dtype=np.int64)
+    more = np.zeros_like(table)
+    more[0, 0] = not repeated
+    return tuple(
+        Exhibit(
+            kind="confusion",
+            path="head",
+            step=i * every,
+            facts={"last": i * every, "batches": 1},
+            arrays={"matrix": table + i * more},
+        )
+        for i in range(windows)
     )
 
 

@@ -30,7 +30,7 @@ def coverage(run: RunView) -> Coverage:
     samples: dict[tuple[object, object], int] = {}
     for reading in run.readings:
         key = (reading.site, reading.signal)
-        samples[key] = samples.get(key, 0) + reading.tally.samples
+        samples[key] = samples.get(key, 0) + reading.samples
     return Coverage(
         layers=len(run.layers),
         observed=observed,
@@ -44,7 +44,7 @@ def coverage(run: RunView) -> Coverage:
 def layers_read(run: RunView) -> set[str]:
     """Paths of the layers of which something was read, if only their gradients."""
     read = {path for path, live in run.liveness.items() if live.steps > 0}
-    read |= {r.site.path for r in run.readings if r.tally.samples > 0}
+    read |= {r.site.path for r in run.readings if r.samples > 0}
     if run.norms is not None and len(run.norms.steps):
         gradient = run.norms.gradient
         names = {n for i, n in enumerate(run.norms.parameters) if not np.isnan(gradient[:, i]).all()}

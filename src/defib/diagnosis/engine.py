@@ -6,10 +6,12 @@ from dataclasses import replace
 from defib.core.catalogue import entries
 from defib.core.config import Settings
 from defib.core.errors import UsageError
-from defib.core.finding import Diagnosis, Finding, NotRun, Severity, Verdict
+from defib.core.finding import Cause, Diagnosis, Finding, NotRun, Severity, Verdict
 from defib.core.run import RunView
+from defib.diagnosis.aftermath import aftermath
 from defib.diagnosis.coverage import coverage
 from defib.diagnosis.measures.wires import Wires
+from defib.diagnosis.prognosis.of_run import foretold
 from defib.diagnosis.rule import Consequence, Place, Rule
 
 PACKAGE = "defib.diagnosis.rules"
@@ -33,7 +35,12 @@ def diagnose(run: RunView, settings: Settings | None = None) -> Diagnosis:
 
     rules = entries(Rule, PACKAGE, GROUP, on_broken)  # type: ignore[type-abstract]
     found = judge(run, rules, settings)
-    return replace(found, not_run=(*found.not_run, *broken)) if broken else found
+    try:
+        treated = aftermath(run, lambda part: judge(part, rules, settings))
+    except Exception as error:  # noqa: BLE001 - the findings stand without what treatments made of them
+        broken.append(NotRun(rule="aftermath", why=f"{type(error).__name__}: {error}"))
+        treated = ()
+    return replace(found, not_run=(*found.not_run, *broken), treated=treated)
 
 
 def judge(run: RunView, rules: Sequence[type[Rule]], settings: Settings | None = None) -> Diagnosis:
@@ -61,7 +68,11 @@ def judge(run: RunView, rules: Sequence[type[Rule]], settings: Settings | None =
             raise
         except Exception as error:  # noqa: BLE001 - other people's rules, and ours, must not hide the rest
             not_run.append(NotRun(rule=name, why=f"{type(error).__name__}: {error}"))
-    findings = _by_cause(run, found, rules)
+    findings = _by_cause(run, _without_last_resorts(found, rules), rules)
+    try:
+        findings = foretold(run, findings)
+    except Exception as error:  # noqa: BLE001 - the findings stand without what will become of them
+        not_run.append(NotRun(rule="prognosis", why=f"{type(error).__name__}: {error}"))
     seen = coverage(run)
     return Diagnosis(
         run=dict(run.facts),
@@ -73,12 +84,27 @@ def judge(run: RunView, rules: Sequence[type[Rule]], settings: Settings | None =
     )
 
 
+def _without_last_resorts(found: Sequence[Finding], rules: Sequence[type[Rule]]) -> list[Finding]:
+    """The findings, without those of a rule that speaks up only where nobody else does."""
+    last = {cls.slug for cls in rules if cls.last_resort}
+    known = any(f.rule not in last and f.severity is not Severity.INFO for f in found)
+    return [f for f in found if not (known and f.rule in last)]
+
+
 def _verdict(findings: Sequence[Finding], anything_seen: bool) -> Verdict:
-    """Sick if something was found, not observed if nothing could have been."""
+    """Sick if something was found, not observed if nothing could have been.
+
+    A loss that does not fall and whose level means nothing is not observed either: silence about a run
+    that was seen not to learn is no health.
+
+    Returns:
+        The answer in one word.
+    """
     sick = any(f.severity is not Severity.INFO and f.rule != "not-observed" for f in findings)
     if sick:
         return Verdict.SICK
-    blind = any(f.severity is Severity.ERROR and f.rule == "not-observed" for f in findings)
+    unexplained = (Cause.CAUSE_NOT_FOUND, Cause.NO_STEP, Cause.NO_DATA)
+    blind = any(f.cause in unexplained for f in findings)
     return Verdict.NOT_OBSERVED if blind or not anything_seen else Verdict.HEALTHY
 
 

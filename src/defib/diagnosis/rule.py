@@ -144,6 +144,7 @@ class Rule(ABC):
         limits: The numbers that it compares with.
         consequences: What its findings explain.
         faults: Causes whose findings carry another word than ``fault``.
+        last_resort: Its findings count only where no other rule has a warning or worse.
         CASES: Sick and healthy examples.
     """
 
@@ -155,6 +156,7 @@ class Rule(ABC):
     limits: ClassVar[tuple[Limit, ...]] = ()
     consequences: ClassVar[tuple[Consequence, ...]] = ()
     faults: ClassVar[Mapping[Cause, Fault]] = MappingProxyType({})
+    last_resort: ClassVar[bool] = False
     CASES: ClassVar[tuple[Case, ...]] = ()
 
     def __init__(self, settings: Mapping[str, float] | None = None) -> None:

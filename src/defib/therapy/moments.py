@@ -40,6 +40,9 @@ _SIZES: dict[str, tuple[str, ...]] = {
 }
 """State of the parameter's shape that says how large its gradients were."""
 
+_AT_ONCE = ("RMSprop", "NAdam")
+"""Families in which one gradient counts in full, or nearly so, on the very step on which it comes."""
+
 
 def settle(
     surgery: Surgery, name: str, parameter: torch.Tensor, where: Index, live: Index | None = None
@@ -48,7 +51,10 @@ def settle(
 
     The direction becomes 0. The size becomes the median over ``live``, or over the whole tensor, so
     that the first gradient is divided by what is usual in the layer and not by what was left to
-    decay: from 0, the first update would be (1 - beta1) / sqrt(1 - beta2) = 3.16 learning rates.
+    decay: from 0, the first update would be (1 - beta1) / sqrt(1 - beta2) = 3.16 learning rates. From
+    the median v it stays below one learning rate for any gradient up to sqrt(beta2 v / ((1 - beta1)^2 -
+    (1 - beta2))) = 10.5 sqrt(v). RMSprop averages no direction: there a gradient of sqrt(v) already
+    makes one learning rate, so that the size becomes four times the largest instead.
 
     Args:
         surgery: Makes the edits.
@@ -60,13 +66,16 @@ def settle(
     Raises:
         Refused: If the optimiser or its state is not known.
     """  # noqa: DOC502 - raised while the state is looked through
+    owned = surgery.state.owner(parameter)
+    at_once = owned is not None and _family(type(owned.optimizer)) in _AT_ONCE
     for key, tensor, is_size in _known(surgery.state, name, parameter):
         if not is_size:
             surgery.write(f"{key} of {name}", tensor, torch.zeros(()), where)
             continue
         usual = (tensor if live is None else tensor[live]).detach().flatten()
         positive = usual[usual > 0]
-        warm = positive.median() if len(positive) else torch.zeros(())
+        usual = 4 * positive.max() if at_once and len(positive) else positive
+        warm = usual.median() if len(positive) else torch.zeros(())
         surgery.write(f"{key} of {name}", tensor, warm, where)
 
 
@@ -114,3 +123,26 @@ def _family(kind: type[torch.optim.Optimizer]) -> str | None:
     """The class of torch.optim that this one is, or is derived from."""
     own = (c.__name__ for c in kind.__mro__ if c.__module__.startswith("torch.optim"))
     return next((name for name in own if name in _DIRECTIONS), None)
+
+
+def halt(surgery: Surgery, name: str, parameter: torch.Tensor, where: Index = ()) -> bool:
+    """Takes away the direction in which a part of a parameter was going, and leaves the sizes.
+
+    Args:
+        surgery: Makes the edits.
+        name: The parameter's name.
+        parameter: The parameter.
+        where: The part.
+
+    Returns:
+        Whether there was a direction.
+
+    Raises:
+        Refused: If the optimiser or its state is not known.
+    """  # noqa: DOC502 - raised while the state is looked through
+    found = False
+    for key, tensor, is_size in _known(surgery.state, name, parameter):
+        if not is_size:
+            surgery.write(f"{key} of {name}", tensor, torch.zeros(()), where)
+            found = True
+    return found

@@ -7,12 +7,13 @@ or nothing.
 """
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch import nn
 
 from defib.core.errors import Refused
@@ -108,7 +109,7 @@ class Surgery:
             with torch.no_grad():
                 data[where] = part
 
-        new = values.to(device=data.device, dtype=data.dtype).expand_as(before).clone()
+        new = torch.empty_like(before, memory_format=torch.contiguous_format).copy_(values)
         self._do(
             what,
             lambda: put(new),
@@ -211,11 +212,13 @@ class Surgery:
         """Gives a new parameter to the optimiser that owns ``like``, in the same group.
 
         Raises:
-            Refused: If no optimiser owns ``like``.
+            Refused: If no optimiser owns ``like``, or the job has several ranks.
         """
         owned = self.state.owner(like)
         if owned is None:
             raise Refused(f"{what}: no optimiser owns the layer, so nobody would train it")
+        if False:
+            raise Refused(f"{what}: the job's ranks would not exchange a new parameter's gradient")
         held = owned.optimizer.param_groups[owned.group]["params"]
         table = owned.optimizer.state
 
@@ -244,6 +247,97 @@ class Surgery:
             table[parameter] = held
 
         self._do(what, lambda: table.pop(parameter), back, lambda: parameter not in table)
+
+    def remember(self, what: str, parameter: torch.Tensor, key: str, value: object) -> None:
+        """Sets one entry of what the optimiser keeps for a parameter; it must own the parameter."""
+        owned = self.state.owner(parameter)
+        if owned is None:
+            raise Refused(f"{what}: no optimiser owns it")
+        table = owned.optimizer.state
+        fresh = parameter not in table
+        held = table.get(parameter, {})
+        before, had = held.get(key), key in held
+
+        def act() -> None:
+            held[key] = value
+            table[parameter] = held
+
+        def back() -> None:
+            if had:
+                held[key] = before
+            else:
+                held.pop(key, None)
+            if fresh:
+                table.pop(parameter, None)
+
+        self._do(what, act, back, lambda: key in held and held[key] is value)
+
+    def listen(
+        self,
+        what: str,
+        optimizer: torch.optim.Optimizer,
+        before: Callable[..., None] | None = None,
+        after: Callable[..., None] | None = None,
+    ) -> None:
+        """Does something right before or right after each step of an optimiser, until the receipt is undone.
+
+        Args:
+            what: In words.
+            optimizer: Whose steps.
+            before: Called as a step pre-hook of ``torch.optim.Optimizer``.
+            after: Called as a step post-hook.
+        """
+        handles: list[torch.utils.hooks.RemovableHandle] = []
+
+        def act() -> None:
+            if before is not None:
+                handles.append(optimizer.register_step_pre_hook(before))
+            if after is not None:
+                handles.append(optimizer.register_step_post_hook(after))
+
+        def back() -> None:
+            for handle in handles:
+                handle.remove()
+            handles.clear()
+
+        self._do(what, act, back, lambda: bool(handles))
+
+    def split_group(
+        self,
+        optimizer: torch.optim.Optimizer,
+        group: int,
+        moved: Sequence[torch.Tensor],
+        key: str,
+        value: object,
+    ) -> None:
+        """Moves parameters of a group into a new one that differs in one setting.
+
+        Args:
+            optimizer: The optimiser.
+            group: Index of the group.
+            moved: Those that move.
+            key: The setting.
+            value: Its value in the new group.
+        """
+        groups, old = optimizer.param_groups, optimizer.param_groups[group]
+        ids = {id(p) for p in moved}
+        before = list(old["params"])
+        new = {**old, "params": [p for p in before if id(p) in ids], key: value}
+
+        def act() -> None:
+            old["params"][:] = [p for p in before if id(p) not in ids]
+            groups.append(new)
+
+        def back() -> None:
+            old["params"][:] = before
+            groups[:] = [g for g in groups if g is not new]
+
+        self._do(
+            f"{type(optimizer).__name__} group {group} split by {key}",
+            act,
+            back,
+            lambda: any(g is new for g in groups),
+        )
 
     def close(self) -> Receipt:
         """The treatment is complete."""

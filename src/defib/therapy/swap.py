@@ -64,9 +64,9 @@ class Swap(Treatment):
     def operate(self, surgery: Surgery, dose: Dose) -> None:
         given = dose.get("activations", ())
         paths = given if isinstance(given, tuple) else (str(given),)
-        paths = paths or tuple(n for n, m in surgery.state.bare.named_modules() if is_activation(m))
+        paths = paths or hidden_activations(surgery.state.bare)
         if not paths:
-            raise Refused(f"{self.slug}: no activation of this model is a module; see its patch")
+            raise Refused(f"{self.slug}: no hidden activation of this model is a module; see its patch")
         for path in map(str, paths):
             old = surgery.state.module(path)
             if not is_activation(old):
@@ -86,6 +86,24 @@ class Swap(Treatment):
         trained = [p for o in surgery.state.optimizers for g in o.param_groups for p in g["params"]]
         for parameter in new.parameters():
             surgery.adopt(parameter, trained[0], f"{path} ({type(new).__name__})")
+
+
+def hidden_activations(model: nn.Module) -> tuple[str, ...]:
+    """Paths of activation modules that stand before the last layer with parameters.
+
+    What shapes the answer is not for a treatment to exchange: its loss may take nothing else.
+
+    Returns:
+        Paths, in the model's own order.
+    """
+    found: list[str] = []
+    hidden: list[str] = []
+    for path, module in model.named_modules():
+        if is_activation(module):
+            found.append(path)
+        elif any(True for _ in module.parameters(recurse=False)):
+            hidden = list(found)
+    return tuple(hidden)
 
 
 def is_activation(module: nn.Module) -> bool:

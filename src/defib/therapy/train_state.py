@@ -1,6 +1,6 @@
 """The only mutable thing in defib: a model together with what trains it."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,6 +26,21 @@ class Owned:
     group: int
 
 
+@dataclass(frozen=True, kw_only=True)
+class Snapshot:
+    """Copies of all that training had changed up to a step.
+
+    Attributes:
+        step: Optimiser steps taken.
+        tensors: Parameters and buffers by name.
+        memories: What the optimisers kept for each parameter, by the parameter's name.
+    """
+
+    step: int
+    tensors: Mapping[str, torch.Tensor] = field(repr=False)
+    memories: Mapping[str, Mapping[str, Any]] = field(repr=False)
+
+
 @dataclass(kw_only=True)
 class TrainState:
     """A model with its optimisers, and whatever else must follow when they change.
@@ -36,6 +51,7 @@ class TrainState:
         schedulers: Learning-rate schedulers of those optimisers.
         scaler: The gradient scaler; None without mixed precision.
         averages: Models that hold a moving average of this one (``torch.optim.swa_utils``).
+        snapshot: How it was when it was last known to be healthy; None if nobody kept that.
     """
 
     model: nn.Module
@@ -43,6 +59,26 @@ class TrainState:
     schedulers: tuple[Any, ...] = ()
     scaler: Any = None
     averages: tuple[nn.Module, ...] = field(default_factory=tuple)
+    snapshot: Snapshot | None = None
+
+    def photograph(self, step: int) -> Snapshot:
+        """Copies parameters, buffers and optimiser states; as much memory as those take.
+
+        Args:
+            step: Optimiser steps taken.
+
+        Returns:
+            The copies.
+        """
+        tensors = {**dict(self.bare.named_parameters()), **dict(self.bare.named_buffers())}
+        memories = {}
+        for name, parameter in self.bare.named_parameters():
+            owned = self.owner(parameter)
+            held = {} if owned is None else owned.optimizer.state.get(parameter, {})
+            memories[name] = {k: v.detach().clone() if torch.is_tensor(v) else v for k, v in held.items()}
+        return Snapshot(
+            step=step, tensors={n: t.detach().clone() for n, t in tensors.items()}, memories=memories
+        )
 
     @property
     def bare(self) -> nn.Module:

@@ -108,6 +108,7 @@ class Treatment(ABC):
             strength=indication.strength,
             dose=dose,
             patch=self.patch(finding, run, dose),
+            message=finding.message,
         )
 
     @abstractmethod

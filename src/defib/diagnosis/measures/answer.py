@@ -10,7 +10,7 @@ import numpy as np
 
 from defib.core.finding import Evidence
 from defib.core.run import Objective, RunView
-from defib.diagnosis.measures.constant import TIE, constant_loss
+from defib.diagnosis.measures.constant import TIE, constant_level
 from defib.diagnosis.measures.learning import Learning, learning
 
 UNFINISHED = 0.2
@@ -28,17 +28,26 @@ class Answer:
         constant_loss: What the best constant costs; NaN if unknown or not comparable.
         spread: How far answers to different samples differ, over what tells them apart; NaN if unknown.
         readings: Steps on which it was read.
+        constant_error: Standard error of ``constant_loss``; 0 if unknown.
     """
 
     state: Learning
     constant_loss: float
     spread: float
     readings: int
+    constant_error: float = 0.0
 
     @property
     def tied(self) -> bool:
-        """The loss ends no better than that of the best constant."""
-        return bool(self.state.end >= (1 - TIE) * self.constant_loss)
+        """The loss ends no better than that of the best constant, and that is certain enough.
+
+        A gain of twice :data:`TIE` has to be excluded: small batches of noisy targets leave room for
+        one that the median does not show.
+        """
+        level = (1 - TIE) * self.constant_loss
+        give = 2 * float(np.hypot(self.state.error, self.constant_error))
+        sure = not self.state.mean - give < (1 - 2 * TIE) * self.constant_loss
+        return bool(self.state.end >= level and self.state.mean >= level and sure)
 
     @property
     def unfinished(self) -> bool:
@@ -86,11 +95,13 @@ def answer(run: RunView) -> Answer:
     objective = run.objective
     if objective is None:
         return Answer(state=state, constant_loss=np.nan, spread=np.nan, readings=0)
+    level = constant_level(run)
     return Answer(
         state=state,
-        constant_loss=constant_loss(run),
+        constant_loss=level.value,
         spread=_spread(objective),
         readings=len(objective.steps),
+        constant_error=float(np.nan_to_num(level.error)),
     )
 
 

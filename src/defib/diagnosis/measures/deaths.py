@@ -154,10 +154,11 @@ def _off_since(run: RunView, uses: Iterable[Wiring], last_alive: NDArray[np.int6
         silent_left = _zero_on_the_left(use)
         for signal in (Signal.ACTIVATION, Signal.PREACTIVATION):
             for reading in run.at(use.site, signal):
-                tally = reading.tally
-                if tally.units != len(last_alive):
+                after = reading.first > last_alive
+                if reading.units != len(last_alive) or not after.any():
                     continue
-                later = (reading.first > last_alive) & (tally.count > 0)
+                tally = reading.tally
+                later = after & (tally.count > 0)
                 quiet = tally.flat >= tally.count
                 if silent_left:
                     quiet |= (tally.positive == 0) & (tally.nonfinite == 0)

@@ -61,7 +61,7 @@ def _merged(readings: Iterable[Reading], units: int, samples: float) -> dict[Sig
     found: dict[Signal, Tally] = {}
     for reading in readings:
         known = found.get(reading.signal)
-        if reading.tally.units == units and (known is None or known.samples < samples):
+        if reading.units == units and (known is None or known.samples < samples):
             found[reading.signal] = reading.tally if known is None else known.merge(reading.tally)
     return {
         signal: found[signal] for signal in Signal if signal in found and found[signal].samples >= samples

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from defib.core.finding import Evidence
 from defib.core.inference import Interval, block_medians, falling, noise
 from defib.core.run import RunView, Series
-from defib.diagnosis.measures.constant import TIE, constant_loss
+from defib.diagnosis.measures.constant import TIE, constant_level
 
 Array = NDArray[np.float64]
 
@@ -38,6 +38,8 @@ REST = 0.05
 """A fall by less than this share of the level over half a run is rest."""
 RELAPSED = 0.5
 """Losing this share of the best fall again is a relapse."""
+PATIENCE = 100
+"""After this many steps a loss above the best constant's has to be on its way down to it."""
 
 
 class Outcome(StrEnum):
@@ -63,6 +65,10 @@ class Learning:
         interval: 95 % interval of ``fall`` that follows from the noise between steps.
         relapsed: It had learned, and lost most of that again.
         steps: Losses seen.
+        mean: Mean loss of the last tenth, which compares with what a constant costs on average.
+        error: Standard error of that mean.
+        kept: The loss did not fall, and the answer is "learning" only because it began far below what a
+            constant costs: what had been learned before was kept.
     """
 
     outcome: Outcome
@@ -73,6 +79,9 @@ class Learning:
     interval: Interval = field(default_factory=lambda: Interval(low=-np.inf, high=np.inf))
     relapsed: bool = False
     steps: int = 0
+    mean: float = np.nan
+    error: float = np.nan
+    kept: bool = False
 
     @property
     def stuck(self) -> bool:
@@ -121,24 +130,45 @@ def _against_constant(state: Learning, run: RunView) -> Learning:
 
     A loss that begins far above that, from large first outputs, falls a long way while
     nothing but the scale of the outputs is learned. Healthy networks pass that level, too,
-    so it must have lain there for half of the run.
+    so it must have lain there for half of the run; and one that is still above it must be so far
+    off that the pace of its last half would not take it there in as many steps again.
 
     Returns:
         The answer.
     """
-    level = constant_loss(run)
-    if state.outcome is Outcome.NOT_LEARNING and not state.relapsed and state.end <= (1 - LEARNED) * level:
-        return replace(state, outcome=Outcome.LEARNING)  # it began with what it had learned before
-    near = (1 - TIE) * level <= state.end <= (1 + NEAR) * level
+    level = constant_level(run)
+    if not np.isfinite(level.value):
+        return state
+    known = state.outcome is Outcome.NOT_LEARNING and not state.relapsed
+    if known and state.end <= (1 - LEARNED) * level.value:
+        return replace(state, outcome=Outcome.LEARNING, kept=True)
     values = np.asarray(run.loss.values, dtype=np.float64)
     values = values[np.isfinite(values)]
-    if state.outcome is not Outcome.LEARNING or not near or len(values) < SHORTEST_FLAT:
+    if state.outcome is not Outcome.LEARNING or len(values) < SHORTEST_FLAT:
         return state
     half = len(values) // 2
     before = float(np.median(values[half : half + max(5, len(values) // 10)]))
-    if before - state.end > REST * level or _falls_late(values, scale(values)):
-        return state
-    return replace(state, outcome=Outcome.NOT_LEARNING)
+    near = (1 - TIE) * level.value <= state.end <= (1 + NEAR) * level.value
+    rests = before - state.end <= REST * level.value and not _falls_late(values, scale(values))
+    give = 2 * float(np.hypot(state.error, level.error))
+    above = min(state.end, state.mean - give) > (1 + NEAR) * level.value and len(values) >= PATIENCE
+    if (near and rests) or (above and not _arrives(before, state.end, level.value)):
+        return replace(state, outcome=Outcome.NOT_LEARNING)
+    return state
+
+
+def _arrives(before: float, end: float, level: float) -> bool:
+    """Whether a loss that fell so far in half of a run gets to that level in as many steps again.
+
+    A loss far above falls in proportion to itself (the scale of the outputs shrinks), so the pace is
+    that of its logarithm.
+
+    Returns:
+        False, too, where it does not fall.
+    """
+    if not 0 < end < before or level <= 0:
+        return False
+    return bool(np.log(end / level) <= 2 * np.log(before / end))
 
 
 def judge(loss: Series) -> Learning:
@@ -174,7 +204,9 @@ def _judge_finite(values: Array) -> Learning:
     if size > 0:
         interval = Interval(low=(low - end - give_end) / size, high=(high - end + give_end) / size)
     gained = start - best
-    relapsed = gained > LEARNED * size and end - best > RELAPSED * gained
+    # the best of twenty noisy blocks lies below the course by about two of their errors
+    chance = 3 * 1.2533 * noise(values) / max(1, len(values) // 20) ** 0.5
+    relapsed = gained - chance > LEARNED * size and end - best - chance > RELAPSED * gained
     outcome = _outcome(values, interval, size)
     if relapsed and outcome is Outcome.LEARNING:
         outcome = Outcome.NOT_LEARNING
@@ -187,6 +219,8 @@ def _judge_finite(values: Array) -> Learning:
         interval=interval,
         relapsed=relapsed,
         steps=len(values),
+        mean=float(last.mean()),
+        error=float(last.std(ddof=1)) / len(last) ** 0.5,
     )
 
 

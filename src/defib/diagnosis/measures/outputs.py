@@ -16,7 +16,16 @@ _SHAPES = (
     "T",
     "ToCopy",
     "Clone",
+    "Select",
+    "Slice",
+    "Index",
+    "Unbind",
+    "Split",
+    "Expand",
+    "Alias",
+    "UnsafeView",
 )
+"""What passes values on as they are; a column taken out of them (``[:, 0]``) is still those values."""
 
 
 _ERRORS: dict[tuple[str, ...], int] = {

@@ -23,8 +23,9 @@ class Pace:
         ratio: Size of the update over that of the weights, all tensors together, shape (R,).
         moved: Sum of that ratio over all steps of the run: how far the weights moved at most, in
             units of their own size.
-        straight: Way covered over way walked, in the median of the tensors that began at zero: 1 if
-            every update points the same way, about 1 / sqrt(steps) if they are random; NaN if unknown.
+        straight: Way covered over way walked: 1 if every update points the same way, about
+            1 / sqrt(steps) if they are random; NaN if unknown. From the distance of all weights from
+            where they began; in records without it, from the tensors that began at zero.
     """
 
     steps: NDArray[np.int64]
@@ -59,12 +60,40 @@ def pace(run: RunView) -> Pace | None:
     steps = norms.steps[usable]
     with np.errstate(over="ignore"):
         ratio = np.sqrt((update[usable] ** 2).sum(axis=1) / (weight[usable] ** 2).sum(axis=1))
+    whole = _straight_way(run, steps, np.sqrt((update[usable] ** 2).sum(axis=1)), weight[usable][0])
     return Pace(
         steps=steps,
         ratio=ratio,
         moved=_integral(steps, ratio, run.steps),
-        straight=_straightness(norms, steps, usable),
+        straight=whole if np.isfinite(whole) else _straightness(norms, steps, usable),
     )
+
+
+def _straight_way(run: RunView, steps: NDArray[np.int64], update: Array, start: Array) -> float:
+    """Way covered over way walked, all weights together; NaN where either is unknown.
+
+    Args:
+        run: The run; of several optimisers no way is that of all weights.
+        steps: Sampled steps, shape (R,).
+        update: Size of the update on each, shape (R,).
+        start: Sizes of the tensors on the first, shape (P,).
+
+    Returns:
+        The share, 1 at most.
+    """
+    if len(run.optimizers) != 1 or len(steps) < 3:
+        return float("nan")
+    away = run.optimizers[0].displacement
+    known = np.isfinite(away.values) & (away.steps > steps[0])
+    if not known.any():
+        return float("nan")
+    step, covered = int(away.steps[known][-1]), float(away.values[known][-1])
+    if step < run.steps / 2:  # the first steps of a run all go the same way
+        return float("nan")
+    before = steps < step
+    walked = _integral(steps[before], update[before], step)
+    size = float(np.sqrt((start**2).sum()))
+    return min(covered * size / walked, 1.0) if walked > 0 else float("nan")
 
 
 def _integral(steps: NDArray[np.int64], values: Array, end: int) -> float:

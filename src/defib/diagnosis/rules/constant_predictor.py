@@ -15,7 +15,9 @@ not used.
 - `constant-output`: the answers to all samples are the same: the signal is lost on its way forward.
 - `no-relation`: the answers differ from sample to sample, the weights move, gradients flow, and yet
   the loss stays at the constant's: nothing in these inputs tells these targets (labels shuffled
-  against inputs, inputs that are noise, or a step size at which nothing settles).
+  against inputs, inputs that are noise, or a step size at which nothing settles). It is said only
+  where the weights walked at least their own size, and never of a run that had been below that level
+  before or ends far above it: such a run shows that it is something else.
 
 ## Prognosis
 
@@ -47,10 +49,12 @@ import numpy as np
 
 from defib.core.finding import Cause, Confidence, Fault, Finding, Severity
 from defib.core.run import RunView
-from defib.diagnosis.case_parts import CLASSES, objective_of
-from defib.diagnosis.cases import Plan, falling_loss, flat_loss, run_of
-from defib.diagnosis.measures.answer import answer
+from defib.diagnosis.case_parts import CLASSES, objective_of, sizes_of
+from defib.diagnosis.cases import Plan, falling_loss, flat_loss, relapsing_loss, run_of
+from defib.diagnosis.measures.answer import Answer, answer
+from defib.diagnosis.measures.consecutive import consecutive
 from defib.diagnosis.measures.learning import Outcome
+from defib.diagnosis.measures.pace import pace
 from defib.diagnosis.rule import Case, Expected, Limit, Rule
 
 
@@ -71,6 +75,13 @@ class ConstantPredictor(Rule):
             meaning="fewest steps after which a loss at the constant's level is held against the run",
             reason="networks leave that level within tens of steps, or it takes a cause to keep them there",
         ),
+        Limit(
+            name="moved",
+            default=1.0,
+            unit="1",
+            meaning="way walked over the size of the weights, below which nothing is said of the data",
+            reason="weights that walked less than their own size may just not have got there",
+        ),
     )
 
     def check(self, run: RunView) -> Iterable[Finding]:
@@ -81,20 +92,36 @@ class ConstantPredictor(Rule):
         if not state.tied or not np.isfinite(state.spread):
             return
         cause = Cause.CONSTANT_OUTPUT if state.same else Cause.NO_RELATION
+        if cause is Cause.NO_RELATION and not self._could_have(run, state):
+            return
         message = (
             "the answers to all samples are the same, and cost no less than the best constant"
             if state.same
             else "the answers differ from sample to sample, and cost no less than the best constant"
         )
+        pairs = consecutive(run)
         yield self.found(
             cause,
             Severity.ERROR if state.same else Severity.WARNING,
             message,
-            evidence=state.evidence,
+            evidence=(*state.evidence, *(pairs.noisy if pairs is not None else ())),
             confidence=Confidence.MEASURED if state.same else Confidence.INFERRED,
             layer=run.objective.output_layer if run.objective is not None else "",
             since_step=0,
         )
+
+    def _could_have(self, run: RunView, state: Answer) -> bool:
+        """Whether the network could have found a relation, had there been one.
+
+        It did not find one before it broke, it did not lose itself far above the constant's level, and
+        its weights moved far enough to become other weights.
+
+        Returns:
+            False if any of it is known to be otherwise.
+        """
+        steps = pace(run)
+        moved = steps is None or steps.moved >= self.limit("moved")
+        return moved and not state.state.relapsed and not state.far_off
 
     CASES: ClassVar[tuple[Case, ...]] = (
         Case(
@@ -110,6 +137,19 @@ class ConstantPredictor(Rule):
         Case(name="different answers that are better", build=lambda: _answering(falling_loss(), 0.5)),
         Case(
             name="a plateau below what a constant costs", build=lambda: _answering(flat_loss(level=2.0), 0.5)
+        ),
+        Case(
+            name="weights that hardly moved tell nothing about the data",
+            build=lambda: replace(_answering(flat_loss(), 0.5), norms=sizes_of({"fc1.weight": (1.0, 1e-3)})),
+        ),
+        Case(
+            name="weights that moved by twice their size, and nothing was found",
+            build=lambda: replace(_answering(flat_loss(), 0.5), norms=sizes_of({"fc1.weight": (1.0, 1e-2)})),
+            expect=(Expected(cause=Cause.NO_RELATION, severity=Severity.WARNING),),
+        ),
+        Case(
+            name="it had found the relation before it broke",
+            build=lambda: _answering(relapsing_loss(), 0.5),
         ),
         Case(name="too short to tell", build=lambda: _answering(flat_loss(60), 0.5)),
     )

@@ -22,7 +22,9 @@ the model's output independent of its input: only the output bias still learns.
   data's offset put it on the off side for every sample.
 - `died-at-step`: it was alive until one update silenced it; the evidence gives that step exactly,
   with the learning rate and the loss there, and the size of the update and of the gradient
-  against their usual ones where that step was sampled.
+  against their usual ones where that step was sampled. Under `defib run --autopsy` it says, too, what
+  the unit died of (its own update, momentum, weight decay, or the layers below that moved), how small
+  the step would have had to be, and whether a bias of 0 or centred inputs would make it fire.
 - `dead-input`: everything that feeds it is dead, so it sees a constant; the finding that names its
   inputs explains it.
 
@@ -61,6 +63,12 @@ from numpy.typing import NDArray
 from defib.core.finding import Cause, Confidence, Fault, Finding, Severity
 from defib.core.run import RunView
 from defib.diagnosis.cases import Plan, flat_loss, relapsing_loss, run_of
+from defib.diagnosis.measures.attribution import (
+    attribution,
+    attribution_evidence,
+    attribution_words,
+    how_to_ask,
+)
 from defib.diagnosis.measures.autopsy import autopsy, census, sentence, worst
 from defib.diagnosis.measures.deaths import Criterion, Deaths, by_cause, deaths
 from defib.diagnosis.measures.learning import Learning, Outcome, change_at, learning, standstill
@@ -278,6 +286,7 @@ def _finding(
     exact = Confidence.EXACT if layer.liveness.period <= 1 else Confidence.MEASURED
     total = len(layer.dead)
     killing = autopsy(run, (layer.path, *layer.wiring.modules), int(worst(died)[0]))
+    attributed = attribution(run, layer.path, units, layer.died)
     return Finding(
         rule=rule.slug,
         fault=rule.fault,
@@ -289,11 +298,14 @@ def _finding(
         units_total=total,
         since_step=int(died.min()),
         cause=cause,
-        message=sentence(cause, int(units.sum()), total, layer.path, died),
+        message=sentence(cause, int(units.sum()), total, layer.path, died)
+        + (attribution_words(attributed) if attributed is not None else ""),
         evidence=(
             *census(layer, units),
+            *(attribution_evidence(attributed) if attributed is not None else ()),
             *(killing.evidence if killing is not None else ()),
             *state.evidence,
         ),
         modules=layer.wiring.modules,
+        try_next=() if attributed is not None or cause is not Cause.DIED_AT_STEP else (how_to_ask(run),),
     )

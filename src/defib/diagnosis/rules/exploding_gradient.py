@@ -48,7 +48,6 @@ import numpy as np
 from defib.core.finding import Cause, Confidence, Evidence, Fault, Finding, Severity
 from defib.core.run import RunView
 from defib.diagnosis.cases import Plan, broken_loss, flat_loss, norms_of, run_of
-from defib.diagnosis.measures.blame import blame
 from defib.diagnosis.measures.learning import Learning, Outcome, learning
 from defib.diagnosis.measures.ledger import Ledger, backward_ledger, forward_ledger, main_path
 from defib.diagnosis.measures.wires import Wires
@@ -150,12 +149,13 @@ class ExplodingGradient(Rule):
             layer=layer.site.path,
             call=layer.site.call,
             since_step=int(ledger.steps[above[0]]),
-            cause=blame(*parts, +1),
+            cause=ledger.blamed(+1, worst),
             message=f"the {name} grows by {total:.1f} decades from {start} to {end}",
             evidence=(
                 Evidence(name=f"largest growth of the {name} along the depth", value=total, unit="decades"),
                 Evidence(name="part of the activations", value=parts[0], unit="decades"),
                 Evidence(name="part of the weights", value=parts[1], unit="decades"),
+                *ledger.evidence(worst),
                 Evidence(name="hidden activations on the way", value=len(ledger.path), unit="layers"),
                 Evidence(name="at step", value=int(ledger.steps[worst]), unit="step"),
                 *state.evidence,

@@ -17,6 +17,8 @@ loss may even fall; no change to the network helps.
   stretched to (N, N): every prediction is compared with every target, and the best answer is the
   targets' mean.
 - `constant-labels`: every label of every batch is the same, so that a constant answer is perfect.
+- `sorted-data`: every batch holds one label, and the next ones another: the data comes in order and
+  is not shuffled. The network learns to give that label and forgets the others.
 - `labels-ignored`: next to all labels carry the loss's ignore_index, and give no gradient.
 - `labels-outside`: binary cross-entropy is given targets below 0 or above 1; it then has no lower
   bound and falls for ever.
@@ -78,6 +80,7 @@ class LabelOrData(Rule):
     causes = (
         Cause.SHAPES_BROADCAST,
         Cause.CONSTANT_LABELS,
+        Cause.SORTED_DATA,
         Cause.LABELS_IGNORED,
         Cause.LABELS_OUTSIDE,
         Cause.CONSTANT_INPUTS,
@@ -97,6 +100,14 @@ class LabelOrData(Rule):
             unit="1",
             meaning="loss at the end over that at the start, at which constant labels are learned by heart",
             reason="with constant labels the output bias alone lets the loss fall to zero",
+        ),
+        Limit(
+            name="sorted",
+            default=0.5,
+            unit="1",
+            meaning="share of the batches that hold one label only",
+            reason="where classes follow each other, only the batches at a border are mixed; of shuffled "
+            "batches of eight, half never hold one label each, and not of different labels",
         ),
         Limit(
             name="samples",
@@ -123,6 +134,7 @@ class LabelOrData(Rule):
             self._outside(objective, state),
             self._same_inputs(run, objective, state),
             self._ignored(objective, state),
+            self._sorted(run, objective, state),
             self._constant(run, objective, state),
         ):
             if found is not None:
@@ -194,10 +206,36 @@ class LabelOrData(Rule):
             since_step=int(objective.steps[0]),
         )
 
+    def _sorted(self, run: RunView, objective: Objective, state: Answer) -> Finding | None:
+        """One label a batch, another one in another batch."""
+        classes, means = objective.columns["classes"], objective.columns["label_mean"]
+        one = classes == 1
+        share = float(one[np.isfinite(classes)].mean()) if np.isfinite(classes).any() else 0.0
+        labels = np.unique(means[one & np.isfinite(means)].round(6))
+        if not share >= self.limit("sorted") or len(labels) < 2 or not state.failing:
+            return None
+        if _samples(run, objective) < self.limit("samples"):
+            return None
+        return self.found(
+            Cause.SORTED_DATA,
+            Severity.ERROR,
+            f"{share:.0%} of the batches hold one label only, and {len(labels)} different ones were seen: "
+            "the data comes in order of its labels",
+            evidence=(
+                Evidence(name="share of the batches read with one label", value=share),
+                Evidence(name="different labels of those batches", value=len(labels), unit="labels"),
+                *state.evidence,
+            ),
+            layer=objective.output_layer,
+            since_step=int(objective.steps[0]),
+        )
+
     def _constant(self, run: RunView, objective: Objective, state: Answer) -> Finding | None:
         """The same label throughout, learned by heart."""
         classes = objective.columns["classes"]
-        same = bool((classes == 1).all()) and objective.last("outputs") > 1
+        means = objective.columns["label_mean"]
+        one = len(np.unique(means[np.isfinite(means)].round(6))) <= 1
+        same = one and bool((classes == 1).all()) and objective.last("outputs") > 1
         if not same or len(run.optimizers) != 1 or len(objective.steps) < 5:
             return None
         solved = state.state.end <= self.limit("solved") * state.state.start
@@ -256,6 +294,14 @@ class LabelOrData(Rule):
             expect=(Expected(cause=Cause.CONSTANT_LABELS, severity=Severity.WARNING),),
         ),
         Case(
+            name="digits sorted by class",
+            build=lambda: _in_order(flat_loss(level=3.3)),
+            expect=(Expected(cause=Cause.SORTED_DATA, severity=Severity.ERROR, layer="head"),),
+        ),
+        Case(
+            name="batches of one class each in a network that learns", build=lambda: _in_order(falling_loss())
+        ),
+        Case(
             name="a contrastive loss: the positive is always first",
             build=lambda: _labelled(falling_loss(end=1.0), classes=1.0, constant_loss=0.0),
         ),
@@ -268,9 +314,17 @@ def _compared(loss: np.ndarray[tuple[int], np.dtype[np.float64]], **columns: flo
     return replace(run, objective=objective_of({**REGRESSION, **columns}, "MseLossBackward0"))
 
 
-def _labelled(loss: np.ndarray[tuple[int], np.dtype[np.float64]], **columns: float) -> RunView:
+def _labelled(loss: np.ndarray[tuple[int], np.dtype[np.float64]], /, **columns: float) -> RunView:
     """A classification."""
     return replace(run_of(Plan(path="fc1"), loss=loss), objective=objective_of({**CLASSES, **columns}))
+
+
+def _in_order(loss: np.ndarray[tuple[int], np.dtype[np.float64]]) -> RunView:
+    """A classification whose batches hold one class each, one class after the other."""
+    run = _labelled(loss, classes=1.0, constant_loss=0.0, loss=3.3)
+    assert run.objective is not None
+    columns = {**run.objective.columns, "label_mean": np.arange(10.0)}
+    return replace(run, objective=replace(run.objective, columns=columns))
 
 
 def _binary(low: float) -> RunView:

@@ -127,8 +127,8 @@ class LrTooHigh(Rule):
             name="replaced",
             default=10.0,
             unit="1",
-            meaning="way walked over the size of the weights, in a run that ends at the best constant's level "
-            "although its loss still falls",
+            meaning="way walked over the size of the weights, in a run that ends at the best constant's "
+            "level although its loss still falls",
             reason="weights that were replaced ten times over have not only just begun",
         ),
         Limit(
@@ -254,8 +254,8 @@ class LrTooHigh(Rule):
         yield self.found(
             Cause.STEP_LARGER_THAN_WEIGHTS,
             Severity.WARNING,
-            f"the weights walked {steps.moved:.3g} times their own size, in steps of {typical:.1%} of it, and "
-            "the loss is where the best constant's is",
+            f"the weights walked {steps.moved:.3g} times their own size, in steps of {typical:.1%} of it, "
+            "and the loss is where the best constant's is",
             evidence=(*steps.evidence, *_overshoot(run), *state.evidence),
             since_step=int(steps.steps[0]),
         )
@@ -339,12 +339,24 @@ class LrTooHigh(Rule):
             name="batches that take turns point against each other",
             build=lambda: _bouncing(flat_loss(level=2.0), after=0.9, taking_turns=True),
         ),
+        Case(
+            name="weights replaced ten times over, and a loss that falls to the best constant's",
+            build=lambda: _restless(0.07),
+            expect=(Expected(cause=Cause.STEP_LARGER_THAN_WEIGHTS, severity=Severity.WARNING),),
+        ),
+        Case(name="small steps on the same way down", build=lambda: _restless(0.002)),
         Case(name="a large step in a network that learns", build=lambda: _stepping(falling_loss(), 5.0)),
         Case(
             name="small steps in a network that learns",
             build=lambda: _stepping(falling_loss(), 0.001),
         ),
     )
+
+
+def _restless(ratio: float) -> RunView:
+    """A classifier that walks at that pace, and whose loss, still falling, is at a constant's level."""
+    run = _stepping(np.linspace(2.6, 2.2, 400), ratio)
+    return replace(run, objective=objective_of(CLASSES, loss=2.2))
 
 
 def _slip_that_killed(run: RunView, times: float) -> bool:

@@ -3,8 +3,8 @@
 ## What it measures
 
 How far the weights walked in the whole run, in units of their own size; how much of that way is
-straight (tensors that began at zero tell: their norm is the way covered); and what the run got for
-it.
+straight (from the distance of a sample of the weights from where they began); and what the run got
+for it.
 
 ## Why it hurts
 
@@ -30,9 +30,9 @@ size, and the loss comes down to what the best constant costs.
 ## False alarms
 
 Fine-tuning moves the weights of a trained network little, but its loss is far below that of a
-constant: it is not reported. Neither is a run that learns, however small its steps, nor one whose
-way is a random walk. Where gradients vanish or units are dead, that is the finding, and this one is
-listed under it.
+constant: it is not reported. Neither is a run that learns, unless all of its steps go the same way
+and it is far from its end (a warm-up that never ends), nor one whose way is a random walk. Where
+gradients vanish or units are dead, that is the finding, and this one is listed under it.
 
 ## References
 
@@ -47,12 +47,13 @@ import numpy as np
 
 from defib.core.finding import Cause, Evidence, Fault, Finding, Severity
 from defib.core.inference import block_medians, falling
-from defib.core.run import RunView
+from defib.core.run import RunView, Series
 from defib.diagnosis.case_parts import CLASSES, objective_of, sizes_of, stepped
 from defib.diagnosis.cases import Plan, falling_loss, flat_loss, run_of
 from defib.diagnosis.measures.answer import Answer, answer
+from defib.diagnosis.measures.consecutive import consecutive
 from defib.diagnosis.measures.learning import Outcome
-from defib.diagnosis.measures.pace import pace
+from defib.diagnosis.measures.pace import Pace, pace
 from defib.diagnosis.rule import Case, Consequence, Expected, Limit, Rule
 
 
@@ -87,6 +88,23 @@ class LrTooLow(Rule):
             meaning="way covered over way walked",
             reason="random steps cover 1 / sqrt(steps) of their way, a seventh after 50; at one half the "
             "same way could have been walked in half of the steps or fewer, each as many times larger",
+        ),
+        Limit(
+            name="directed",
+            default=4.0,
+            unit="1",
+            meaning="the same times the root of the number of steps, in a run whose loss does not get "
+            "anywhere and yet falls",
+            reason="of a random walk it is 1; at four the steps have a common direction that the noise of "
+            "the batches only hides, and larger steps follow it further",
+        ),
+        Limit(
+            name="one_way",
+            default=0.9,
+            unit="1",
+            meaning="the same, in a run that learns",
+            reason="at nine tenths all updates are one: a single step of their sum would have led to the "
+            "same place",
         ),
         Limit(
             name="steps",
@@ -124,22 +142,41 @@ class LrTooLow(Rule):
         stuck = state.state.outcome is Outcome.NOT_LEARNING
         still = steps.moved <= self.limit("moved") and (state.failing or state.unfinished)
         short = steps.moved <= self.limit("moved_stuck") and stuck
+        sure = self.limit("directed") / max(run.steps, 1) ** 0.5
         straight = (
             stuck
             and steps.moved <= 1
             and run.steps >= self.limit("steps")
-            and steps.straight >= self.limit("straight")
+            and steps.straight >= min(sure, self.limit("straight"))
             and _falls(run)
         )
-        if not (still or short or straight):
+        creeps = self._creeps(run, state, steps)
+        if not (still or short or straight or creeps):
             return
         yield self.found(
             Cause.STEPS_TOO_SMALL,
             Severity.ERROR if state.failing else Severity.WARNING,
             f"in {run.steps} steps the weights walked {steps.moved:.2%} of their own size"
             + (" and still all in one direction" if steps.straight >= self.limit("straight") else ""),
-            evidence=(*steps.evidence, *state.evidence),
+            evidence=(*steps.evidence, *_direction(run), *state.evidence),
             since_step=0,
+        )
+
+    def _creeps(self, run: RunView, state: Answer, steps: Pace) -> bool:
+        """Whether a run that learns could have had the same in far fewer steps, and is far from its end.
+
+        Its weights moved by less than a tenth, every step went on where the one before had gone, and
+        the loss, still above half of the best constant's, still falls.
+
+        Returns:
+            False where the best constant's loss is not known.
+        """
+        return bool(
+            steps.moved <= self.limit("moved_stuck")
+            and run.steps >= self.limit("steps")
+            and steps.straight >= self.limit("one_way")
+            and state.state.end >= 0.5 * state.constant_loss
+            and _falls(run)
         )
 
     def _zero(self, run: RunView, state: Answer) -> Finding | None:
@@ -176,6 +213,29 @@ class LrTooLow(Rule):
             expect=(Expected(cause=Cause.STEPS_TOO_SMALL, severity=Severity.ERROR),),
         ),
         Case(
+            name="steps with a common direction that noise hides",
+            build=lambda: _straight(np.linspace(2.31, 2.26, 400), covered=0.045, ratio=4e-4),
+            expect=(Expected(cause=Cause.STEPS_TOO_SMALL, severity=Severity.ERROR),),
+        ),
+        Case(
+            name="the same length of way as a random walk",
+            build=lambda: _straight(np.linspace(2.31, 2.26, 400), covered=0.03, ratio=4e-4),
+        ),
+        Case(
+            name="all steps of a run that learns go the same way, and it ends early",
+            build=lambda: _straight(falling_loss(400, start=3.0, end=1.6), covered=0.046),
+            expect=(Expected(cause=Cause.STEPS_TOO_SMALL, severity=Severity.WARNING),),
+        ),
+        Case(
+            name="the same, but its steps turn about",
+            build=lambda: _straight(falling_loss(400, start=3.0, end=1.6), covered=0.008),
+        ),
+        Case(
+            name="a noisy loss that only seems to have fallen and risen again",
+            build=lambda: _walk(_noisy(), 1e-5),
+            expect=(Expected(cause=Cause.STEPS_TOO_SMALL, severity=Severity.ERROR),),
+        ),
+        Case(
             name="a learning rate of zero",
             build=lambda: stepped(_walk(flat_loss(), 0.0), lr=0.0),
             expect=(Expected(cause=Cause.LR_ZERO, severity=Severity.ERROR, since_step=0),),
@@ -192,9 +252,32 @@ def _walk(loss: np.ndarray[tuple[int], np.dtype[np.float64]], ratio: float, cove
     return replace(run, objective=objective_of({**CLASSES, "loss": 2.2}))
 
 
+def _straight(
+    loss: np.ndarray[tuple[int], np.dtype[np.float64]], covered: float, ratio: float = 1e-4
+) -> RunView:
+    """A run of steps of that share of the weights that ends that far from where it began."""
+    run = _walk(loss, ratio)
+    (optimizer,) = run.optimizers
+    at = np.arange(1, 40) * 10
+    away = Series(steps=at, values=covered * at / at[-1])
+    return replace(run, optimizers=(replace(optimizer, displacement=away),))
+
+
+def _noisy() -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+    """A level loss whose batches differ by a factor of two."""
+    t = np.arange(600)
+    return np.asarray(2.3 * np.exp(0.5 * np.sin(2.4 * t) + 0.4 * np.sin(0.31 * t)))
+
+
 def _creeping() -> np.ndarray[tuple[int], np.dtype[np.float64]]:
     """A loss without noise that falls by half a percent."""
     return np.asarray(np.linspace(2.303, 2.292, 200))
+
+
+def _direction(run: RunView) -> tuple[Evidence, ...]:
+    """Whether consecutive gradients point the same way: what steps this small leave undone."""
+    pairs = consecutive(run)
+    return pairs.noisy if pairs is not None else ()
 
 
 def _any_gradient(run: RunView) -> bool:

@@ -54,7 +54,7 @@ import numpy as np
 
 from defib.core.finding import Cause, Confidence, Evidence, Fault, Finding, Severity
 from defib.core.run import Event, Optimizer, RunView
-from defib.diagnosis.cases import Plan, broken_loss, falling_loss, run_of
+from defib.diagnosis.cases import Plan, broken_loss, falling_loss, norms_of, run_of
 from defib.diagnosis.rule import Case, Consequence, Expected, Rule
 
 _STAGES = {
@@ -67,7 +67,7 @@ _STAGES = {
 """Stages of one step in the order in which they happen, and the cause that each stands for."""
 
 _WORDS = {
-    "data": "the input batch holds NaN or infinity",
+    "data": "what enters the network holds NaN or infinity (the data, or what is done to it before)",
     "forward": "the forward pass makes NaN or infinity out of finite inputs",
     "loss": "the loss is NaN or infinite",
     "backward": "the backward pass makes NaN or infinite gradients out of a finite loss",
@@ -156,6 +156,16 @@ class NonFinite(Rule):
             ),
         ),
         Case(
+            name="a gradient of NaN that was noticed by the weight that it broke",
+            build=lambda: run_of(
+                Plan(path="fc1"),
+                loss=broken_loss(at=1),
+                norms=norms_of({"pool.p": np.full(3, np.nan)}),
+                events=(_bad(0, "update", "pool.p"),),
+            ),
+            expect=(Expected(cause=Cause.NON_FINITE_BACKWARD, severity=Severity.ERROR, layer="pool.p"),),
+        ),
+        Case(
             name="only the stream of losses shows it",
             build=lambda: run_of(Plan(path="fc1"), loss=broken_loss(at=50)),
             expect=(Expected(cause=Cause.NON_FINITE_LOSS, severity=Severity.ERROR, since_step=50),),
@@ -198,7 +208,7 @@ def _origin(run: RunView) -> _Origin | None:
     found = [
         _Origin(
             step=event.step,
-            stage=str(event.data["stage"]),
+            stage=_stage(run, event),
             where=str(event.data.get("where") or ""),
             operation=str(event.data.get("operation") or ""),
             seen=True,
@@ -211,6 +221,23 @@ def _origin(run: RunView) -> _Origin | None:
         if step is not None:
             found.append(_Origin(step=step, stage="loss", where="", operation="", seen=False))
     return min(found, key=lambda o: (o.step, order.index(o.stage), not o.seen), default=None)
+
+
+def _stage(run: RunView, event: Event) -> str:
+    """The stage that capture saw, unless the sizes of that step show an earlier one.
+
+    A NaN gradient of a parameter is seen on every step only where it is one of a layer's units; of
+    others the broken weight is seen first, and their gradient's size tells that it was there before.
+
+    Returns:
+        A key of ``_STAGES``.
+    """
+    stage, norms = str(event.data["stage"]), run.norms
+    if stage != "update" or norms is None:
+        return stage
+    rows = norms.steps == max(event.step, 0)
+    read = np.isfinite(norms.weight[rows])
+    return "backward" if bool((read & ~np.isfinite(norms.gradient[rows])).any()) else stage
 
 
 def _first_bad_loss(optimizer: Optimizer) -> int | None:

@@ -45,8 +45,9 @@ from typing import ClassVar
 
 from defib.core.finding import Cause, Confidence, Coverage, Evidence, Fault, Finding, Severity, Unseen
 from defib.core.run import Event, RunView
-from defib.diagnosis.cases import Plan, run_of
+from defib.diagnosis.cases import Plan, flat_loss, run_of
 from defib.diagnosis.coverage import coverage, layers_read
+from defib.diagnosis.measures.learning import Outcome, learning
 from defib.diagnosis.rule import Case, Expected, Rule
 
 
@@ -72,17 +73,21 @@ class NotObserved(Rule):
                 Cause.NO_STEP, Severity.ERROR, "no optimiser step was seen, so nothing can be judged", ()
             )
         elif seen.observed == 0 and layers_read(run):
+            reasons = _reasons(seen) or "no module owns them"
             yield self._finding(
                 Cause.NOT_VISIBLE,
-                Severity.ERROR,
-                "no layer was seen at work, only gradients of parameters: " + _reasons(seen),
+                self._harm(run),
+                "no layer was seen at work, only gradients of parameters: " + reasons,
                 (Evidence(name="layers not seen", value=seen.layers, unit="layers"),),
             )
         elif seen.observed == 0:
+            some = run.norms is not None and len(run.norms.steps) > 0
+            but = ", only gradients of parameters that belong to no layer (copies of weights?)"
             yield self._finding(
                 Cause.NO_DATA,
-                Severity.ERROR,
-                f"{run.steps} steps were counted, but no gradient and no activation of any layer was seen",
+                self._harm(run),
+                f"{run.steps} steps were counted, but no gradient and no activation of any layer was seen"
+                + (but if some else ""),
                 (Evidence(name="steps", value=run.steps, unit="steps"),),
             )
         compiled = run.of_kind("compiled")
@@ -95,6 +100,11 @@ class NotObserved(Rule):
                 (Evidence(name="compiled layers", value=len(inside), unit="layers"),),
                 layer=inside[0] if inside else "",
             )
+
+    @staticmethod
+    def _harm(run: RunView) -> Severity:
+        """An error says that a run cannot reach its goal: of one whose loss falls that is not known."""
+        return Severity.INFO if learning(run).outcome is Outcome.LEARNING else Severity.ERROR
 
     def _fault(self, faults: tuple[Event, ...], blind: bool) -> Finding:
         """The finding for faults of defib's own."""
@@ -141,8 +151,13 @@ class NotObserved(Rule):
         ),
         Case(
             name="steps, and nothing else",
-            build=lambda: RunView(facts={}, optimizers=run_of(Plan(path="fc1")).optimizers),
+            build=lambda: RunView(facts={}, optimizers=run_of(Plan(path="fc1"), loss=flat_loss()).optimizers),
             expect=(Expected(cause=Cause.NO_DATA, severity=Severity.ERROR),),
+        ),
+        Case(
+            name="nothing but steps and a loss that falls: that it cannot reach its goal is not known",
+            build=lambda: RunView(facts={}, optimizers=run_of(Plan(path="fc1")).optimizers),
+            expect=(Expected(cause=Cause.NO_DATA, severity=Severity.INFO),),
         ),
         Case(
             name="a compiled part of a model",
@@ -152,7 +167,7 @@ class NotObserved(Rule):
         Case(
             name="a model that is compiled as a whole is not healthy",
             build=lambda: _compiled(run_of(Plan(path="fc1"), readings=False), "fc1", "head"),
-            expect=(Expected(cause=Cause.NOT_VISIBLE, severity=Severity.ERROR),),
+            expect=(Expected(cause=Cause.NOT_VISIBLE, severity=Severity.INFO),),
         ),
         Case(
             name="the watcher gave up",

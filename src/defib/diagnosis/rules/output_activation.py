@@ -55,7 +55,7 @@ from typing import ClassVar
 import numpy as np
 
 from defib.core.finding import Cause, Confidence, Evidence, Fault, Finding, Severity
-from defib.core.run import RunView, Wiring
+from defib.core.run import Objective, RunView, Wiring
 from defib.diagnosis.case_outputs import (
     FAR,
     HALF,
@@ -65,6 +65,7 @@ from defib.diagnosis.case_outputs import (
     classifier,
     regression_through,
     relu_scores,
+    taken_out,
 )
 from defib.diagnosis.case_parts import REGRESSION, objective_of
 from defib.diagnosis.cases import Plan, falling_loss, flat_loss, run_of
@@ -118,6 +119,13 @@ class OutputActivation(Rule):
             "targets, before it is reported",
             reason="less than that is rounding and label noise; the nearest reachable answer is closer "
             "than the typical error of the best constant",
+        ),
+        Limit(
+            name="total",
+            default=0.05,
+            unit="1",
+            meaning="how far the probabilities of one sample's classes may sum beside 1",
+            reason="they sum to 1 by definition; sixteen bits round each of them by less than a hundredth",
         ),
     )
     consequences = (
@@ -179,14 +187,30 @@ class OutputActivation(Rule):
         if objective is None or not objective.operation.startswith("NllLoss"):
             return None
         high = objective.last("prediction_high", len(objective.steps))
-        if not high > 1e-3:  # a logarithm of a probability is at most 0, give or take rounding
-            return None
+        total = objective.last("probability_total", len(objective.steps))
+        if not high > 1e-3 and not abs(total - 1) > self.limit("total"):
+            return None  # a logarithm of a probability is at most 0, give or take rounding
+        if not high > 1e-3:
+            return self._wrong_axis(objective, state, total)
         return self.found(
             Cause.NOT_LOG_PROBABILITIES,
             Severity.ERROR if state.failing else Severity.WARNING,
             f"the negative log-likelihood is given numbers up to {high:.3g}, and logarithms of "
             "probabilities are at most 0",
             evidence=(Evidence(name="largest number that enters the loss", value=high), *state.evidence),
+            layer=objective.output_layer,
+            since_step=int(objective.steps[0]),
+        )
+
+    def _wrong_axis(self, objective: Objective, state: Answer, total: float) -> Finding:
+        """Logarithms of numbers that are no probabilities of the classes of one sample."""
+        return self.found(
+            Cause.NOT_LOG_PROBABILITIES,
+            Severity.ERROR if state.failing else Severity.WARNING,
+            f"the probabilities whose logarithms enter the loss sum to {total:.3g} over the classes of a "
+            "sample, and not to 1: the softmax runs over another axis, or there is none",
+            evidence=(Evidence(name="sum of the probabilities of a sample", value=total), *state.evidence),
+            confidence=Confidence.EXACT,
             layer=objective.output_layer,
             since_step=int(objective.steps[0]),
         )
@@ -349,6 +373,20 @@ class OutputActivation(Rule):
             name="raw scores for a negative log-likelihood",
             build=lambda: classifier(loss=flat_loss(), prediction_high=3.0),
             expect=(Expected(cause=Cause.NOT_LOG_PROBABILITIES, severity=Severity.ERROR),),
+        ),
+        Case(
+            name="a log_softmax over the batch instead of the classes, although the loss falls",
+            build=lambda: classifier("LogSoftmaxBackward0", probability_total=0.31),
+            expect=(Expected(cause=Cause.NOT_LOG_PROBABILITIES, severity=Severity.WARNING),),
+        ),
+        Case(
+            name="probabilities that are rounded to sixteen bits",
+            build=lambda: classifier("LogSoftmaxBackward0", probability_total=1.004),
+        ),
+        Case(
+            name="targets up to 103 behind a tanh, of which a column is taken",
+            build=lambda: taken_out("tanh", flat_loss(), FAR),
+            expect=(Expected(cause=Cause.TARGETS_OUT_OF_RANGE, severity=Severity.ERROR, layer="head"),),
         ),
         Case(name="a cross-entropy on logits", build=lambda: classifier("LogSoftmaxBackward0")),
     )

@@ -16,8 +16,10 @@ many times larger, or take an optimiser of bounded steps as many steps to reach.
 ## Causes
 
 - `large-inputs`: the inputs are large or far from zero (pixels from 0 to 255, amounts of money).
-- `small-inputs`: the inputs are tiny, so that the first layer sees next to nothing.
+- `small-inputs`: the inputs are tiny, so that the first layer sees next to nothing: by their size, or
+  because its first pre-activations are the same for every sample to two digits.
 - `large-targets`: the targets of a regression are far above 1.
+- `small-targets`: they are far below 1, and the answers still differ by more than they do.
 
 ## Prognosis
 
@@ -49,7 +51,8 @@ from typing import ClassVar
 import numpy as np
 
 from defib.core.finding import Cause, Evidence, Fault, Finding, Severity
-from defib.core.run import Objective, RunView
+from defib.core.run import Objective, RunView, merge
+from defib.core.site import Signal
 from defib.diagnosis.case_parts import CLASSES, REGRESSION, objective_of
 from defib.diagnosis.cases import Plan, broken_loss, falling_loss, flat_loss, run_of
 from defib.diagnosis.measures.answer import Answer, answer
@@ -63,7 +66,7 @@ class UnscaledData(Rule):
     fault = Fault.UNSCALED_DATA
     title = "inputs or targets far from unit scale"
     rank = 14
-    causes = (Cause.LARGE_INPUTS, Cause.SMALL_INPUTS, Cause.LARGE_TARGETS)
+    causes = (Cause.LARGE_INPUTS, Cause.SMALL_INPUTS, Cause.LARGE_TARGETS, Cause.SMALL_TARGETS)
     limits = (
         Limit(
             name="input_scale",
@@ -79,6 +82,15 @@ class UnscaledData(Rule):
             unit="1",
             meaning="root mean square of the inputs below which the first layer sees nothing",
             reason="a bias of PyTorch's default size drowns it a hundredfold",
+        ),
+        Limit(
+            name="drowned",
+            default=0.01,
+            unit="1",
+            meaning="how far the first pre-activations differ from sample to sample over their size, median "
+            "of the units, on the first reading, below which the bias drowns the inputs",
+            reason="at a hundredth the layer gives the same for every sample to two digits; asked only "
+            "of inputs below a tenth, so that an offset of the data is not meant",
         ),
         Limit(
             name="target_scale",
@@ -134,8 +146,32 @@ class UnscaledData(Rule):
         if large >= 1 or wide >= 1:
             worst = Cause.LARGE_TARGETS if np.nan_to_num(wide) > np.nan_to_num(large) else Cause.LARGE_INPUTS
             yield self._finding(worst, inputs, targets, objective, state)
-        elif 0 < inputs <= self.limit("input_scale_low"):
+        elif 0 < inputs <= self.limit("input_scale_low") or self._drowned(run, objective, inputs):
             yield self._finding(Cause.SMALL_INPUTS, inputs, targets, objective, state)
+        elif 0 < targets <= 1 / self.limit("target_scale") and self._wide(state):
+            yield self._finding(Cause.SMALL_TARGETS, inputs, targets, objective, state)
+
+    def _drowned(self, run: RunView, objective: Objective, inputs: float) -> bool:
+        """Whether the first layer gives nearly the same for every sample, for its bias is all it sees."""
+        if not 0 < inputs <= 0.1:
+            return False
+        found = [
+            r
+            for r in run.readings
+            if r.site.path == objective.input_layer and r.signal is Signal.PREACTIVATION
+        ]
+        tally = merge(r.tally for r in sorted(found, key=lambda r: r.first)[:1])
+        if tally is None or not tally.units or not (tally.count > 1).all():
+            return False
+        mean = tally.total / tally.count
+        spread = np.sqrt(np.maximum(tally.squares / tally.count - mean**2, 0.0))
+        size = np.sqrt(tally.squares / tally.count)
+        return bool(np.median(spread) <= self.limit("drowned") * np.median(size))
+
+    @staticmethod
+    def _wide(state: Answer) -> bool:
+        """Whether the answers still differ by far more than the targets do: their scale was never learned."""
+        return bool(state.spread >= 1 or state.far_off)
 
     def _finding(
         self, cause: Cause, inputs: float, targets: float, objective: Objective, state: Answer
@@ -149,7 +185,7 @@ class UnscaledData(Rule):
         ]
         if np.isfinite(targets):
             numbers.append(Evidence(name="root mean square of the targets", value=targets))
-        if cause is Cause.LARGE_TARGETS:
+        if cause in {Cause.LARGE_TARGETS, Cause.SMALL_TARGETS}:
             message = f"the targets have a root mean square of {targets:.3g}"
         else:
             message = (
@@ -163,7 +199,9 @@ class UnscaledData(Rule):
             Severity.ERROR if state.failing else Severity.WARNING,
             message,
             evidence=(*numbers, *state.evidence),
-            layer=objective.output_layer if cause is Cause.LARGE_TARGETS else objective.input_layer,
+            layer=objective.input_layer
+            if cause in {Cause.LARGE_INPUTS, Cause.SMALL_INPUTS}
+            else objective.output_layer,
             since_step=0,
         )
 
@@ -188,6 +226,30 @@ class UnscaledData(Rule):
             build=lambda: _run(broken_loss(), target_rms=1e6, target_spread=1e5),
             expect=(Expected(cause=Cause.LARGE_TARGETS, severity=Severity.ERROR, layer="head"),),
         ),
+        Case(
+            name="targets of a billionth, and answers a hundred times as far apart",
+            build=lambda: _run(
+                flat_loss(level=1e-14),
+                loss=1e-14,
+                target_rms=1e-9,
+                target_spread=1e-9,
+                prediction_spread=1e-7,
+                prediction_rms=1e-7,
+                constant_loss=1e-18,
+            ),
+            expect=(Expected(cause=Cause.SMALL_TARGETS, severity=Severity.ERROR, layer="head"),),
+        ),
+        Case(
+            name="targets of a thousandth that are learned",
+            build=lambda: _run(
+                falling_loss(1000, start=1e-6, end=1e-8), target_rms=1e-3, constant_loss=1e-6, loss=1e-8
+            ),
+        ),
+        Case(
+            name="inputs of a hundredth beside a bias that drowns them",
+            build=lambda: drowning(0.001),
+            expect=(Expected(cause=Cause.SMALL_INPUTS, severity=Severity.ERROR, layer="fc1"),),
+        ),
         Case(name="inputs up to 1,000 and it learns", build=lambda: _run(falling_loss(), input_std=580.0)),
         Case(
             name="data of unit scale",
@@ -196,14 +258,28 @@ class UnscaledData(Rule):
     )
 
 
-_REGRESSIONS = {"MseLossBackward0", "SmoothL1LossBackward0", "HuberLossBackward0"}
+_REGRESSIONS = {
+    "MseLossBackward0", "SmoothL1LossBackward0", "HuberLossBackward0", "PowBackward0", "AbsBackward0",
+}  # fmt: skip
 _NORMS = ("BatchNorm", "LayerNorm", "GroupNorm", "InstanceNorm", "RMSNorm")
 
 
-def _run(loss: np.ndarray[tuple[int], np.dtype[np.float64]], **columns: float) -> RunView:
+def _run(loss: np.ndarray[tuple[int], np.dtype[np.float64]], /, **columns: float) -> RunView:
     """A regression on that data."""
     run = run_of(Plan(path="fc1"), loss=loss, loss_operations=("MseLossBackward0",))
     return replace(run, objective=objective_of({**REGRESSION, **columns}, "MseLossBackward0"))
+
+
+def drowning(spread: float) -> RunView:
+    """A run on inputs of a hundredth that does not learn; pre-activations of 1 differ by that much."""
+    run = _run(flat_loss(), input_std=0.005, input_mean=0.01)
+    readings = []
+    for reading in run.readings:
+        tally = reading.tally
+        if reading.site.path == "fc1" and reading.signal is Signal.PREACTIVATION:
+            tally = replace(tally, total=tally.count * 1.0, squares=tally.count * (1 + spread**2))
+        readings.append(replace(reading, tally=tally))
+    return replace(run, readings=tuple(readings))
 
 
 def _typical(objective: Objective, name: str) -> float:

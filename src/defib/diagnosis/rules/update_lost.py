@@ -16,7 +16,9 @@ default eps of 1e-8 is 0 in float16.
 
 - `rounded-away`: next to all updates are smaller than the spacing of the weights' numbers.
 - `epsilon-lost`: finite gradients, non-finite weights, under an optimiser whose step is bounded by
-  the learning rate: its eps and the root of its second moment both rounded to 0.
+  the learning rate: its eps and the root of its second moment both rounded to 0. The optimiser
+  counts in the format of the parameters, so that these must be in float16; of a record of before,
+  which does not tell it, the activations' format is taken and the finding is inferred.
 - `epsilon-throttle`: the norm of whole tensors' gradients is below eps, so that dividing by the root
   of the second moment no longer makes up for it.
 - `steps-skipped`: the scaler skips most steps because of infinite gradients.
@@ -32,7 +34,9 @@ although all gradients are finite. The finding names step 0 and explains the NaN
 
 ## False alarms
 
-A scaler that skips a few steps looks for its scale. A run that learns is not reported.
+A scaler that skips a few steps looks for its scale. A run that learns is not reported. Under
+autocast the parameters stay in float32, whatever format the activations are in: neither their updates
+nor the eps are rounded to 16 bits.
 
 ## References
 
@@ -54,6 +58,7 @@ from defib.diagnosis.measures.answer import Answer, answer
 from defib.diagnosis.rule import Case, Consequence, Expected, Limit, Rule
 
 _ADAPTIVE = ("Adam", "AdamW", "NAdam", "RAdam", "Adamax", "RMSprop", "Adagrad", "Adadelta")
+_HALF = {"float16", "bfloat16"}
 _HALF_EPS = 2.0**-25
 """The largest number that float16 rounds to 0."""
 
@@ -74,6 +79,15 @@ class UpdateLost(Rule):
             meaning="share of entries that the step left as they were, in the median of steps and tensors",
             reason="stochastic gradients lose a part of their entries at a low rate in any format; with nine "
             "tenths gone the direction of the update is no longer that of the gradient",
+        ),
+        Limit(
+            name="swallowed_half",
+            default=0.5,
+            unit="1",
+            meaning="the same, where parameters are kept in 16 bits",
+            reason="the spacing of its numbers (0.4 % of a weight in bfloat16) is of the size of usual "
+            "steps, so it is rounding that takes them; which entries lose theirs depends on the size of "
+            "weight and step, so that they are the same ones step after step",
         ),
         Limit(
             name="throttled",
@@ -142,7 +156,10 @@ class UpdateLost(Rule):
         eps = _number(optimizer.groups[0].get("eps"))
         size = _largest_gradient(run.norms, event.step)
         # in float32 such a step is bounded by about ten learning rates unless g^2 overflows
-        if not eps < _HALF_EPS or not size < 1e18:
+        if not eps < _HALF_EPS or not size < 1e18 or not _all_finite(run.norms, event.step):
+            return None
+        formats, known = _formats(run)
+        if formats and "float16" not in formats:
             return None
         return self.found(
             Cause.EPSILON_LOST,
@@ -155,7 +172,7 @@ class UpdateLost(Rule):
                 Evidence(name="largest gradient norm up to then", value=size, unit="norm"),
                 *state.evidence,
             ),
-            confidence=Confidence.INFERRED,
+            confidence=Confidence.MEASURED if known else Confidence.INFERRED,
             layer=str(event.data.get("where") or ""),
             since_step=max(event.step, 0),
         )
@@ -184,7 +201,8 @@ class UpdateLost(Rule):
         shares = np.where(moving, run.norms.swallowed, np.nan)
         shares = shares[np.isfinite(shares)]
         idle = any(len(o.lr) and not (o.lr.values > 0).any() for o in run.optimizers)
-        if idle or not len(shares) or float(np.median(shares)) < self.limit("swallowed"):
+        limit = self.limit("swallowed_half" if _formats(run)[0] & _HALF else "swallowed")
+        if idle or not len(shares) or float(np.median(shares)) < limit:
             return None
         return self.found(
             Cause.ROUNDED_AWAY,
@@ -236,6 +254,24 @@ class UpdateLost(Rule):
             build=lambda: _sized(flat_loss(), swallowed=0.99),
             expect=(Expected(cause=Cause.ROUNDED_AWAY, severity=Severity.ERROR),),
         ),
+        Case(
+            name="bfloat16 weights of which two thirds stay where they are",
+            build=lambda: _formatted(_sized(flat_loss(), swallowed=0.66), "bfloat16"),
+            expect=(Expected(cause=Cause.ROUNDED_AWAY, severity=Severity.ERROR),),
+        ),
+        Case(
+            name="the same share in float32, where rounding is not what takes them",
+            build=lambda: _formatted(_sized(flat_loss(), swallowed=0.66), "float32"),
+        ),
+        Case(
+            name="the same share under autocast: the activations are in bfloat16, the weights are not",
+            build=lambda: _formatted(_sized(flat_loss(), swallowed=0.66), "bfloat16", weights="float32"),
+        ),
+        Case(
+            name="Adam's eps in float16 weights",
+            build=lambda: _formatted(_lost(1e-8), "float16", weights="float16"),
+            expect=(Expected(cause=Cause.EPSILON_LOST, severity=Severity.ERROR, layer="fc1", since_step=0),),
+        ),
         Case(name="the same while it learns", build=lambda: _sized(falling_loss(), swallowed=0.99)),
         Case(
             name="gradients below eps",
@@ -269,11 +305,34 @@ def _sized(
     return replace(run_of(Plan(path="fc1"), loss=loss), norms=norms)
 
 
+def _formatted(run: RunView, dtype: str, weights: str = "") -> RunView:
+    """The same run with activations in that format; that of the weights is not known unless given."""
+    dtypes = (weights,) * 2 if weights else ()
+    return replace(
+        run,
+        wirings=tuple(replace(w, dtype=dtype) for w in run.wirings),
+        layers=tuple(replace(layer, dtypes=dtypes) for layer in run.layers),
+    )
+
+
 def _lost(eps: float) -> RunView:
     """Finite gradients and a non-finite weight after the first step of Adam."""
     data = {"stage": "update", "where": "fc1", "operation": "", "step": 0}
     run = _sized(broken_loss(at=1))
     return stepped(replace(run, events=(Event(step=0, kind="non-finite", data=data),)), "Adam", eps=eps)
+
+
+def _all_finite(norms: Norms, step: int) -> bool:
+    """Whether the gradient of every tensor was finite up to that step; one whose size is known has one."""
+    rows = norms.steps <= max(step, 0)
+    read = np.isfinite(norms.weight[rows])
+    return not bool((read & ~np.isfinite(norms.gradient[rows])).any())
+
+
+def _formats(run: RunView) -> tuple[set[str], bool]:
+    """Formats of the parameters, and True; of the activations, and False, where those are not known."""
+    known = {dtype for layer in run.layers for dtype in layer.dtypes}
+    return (known, True) if known else ({w.dtype for w in run.wirings} - {""}, False)
 
 
 def _number(value: object) -> float:

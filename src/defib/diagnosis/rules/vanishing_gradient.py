@@ -5,8 +5,10 @@
 The size of the gradient on both sides of every activation on the way from the last hidden
 activation to the first: how many decades (powers of ten) are lost, and how many of them in the
 activations' derivatives and in the weights between them. The two parts add up exactly. Skip
-connections need no special treatment, since what is measured is the whole gradient. Where no
-activation was read, the norms of the weights' gradients stand in.
+connections need no special treatment, since what is measured is the whole gradient. What of the
+weights' part lies across a normalisation or where several ways meet is told apart; where an
+attention, a gate, a fused kernel or a compiled region lies between two activations, its part is told
+as not attributed. Where no activation was read, the norms of the weights' gradients stand in.
 
 ## Why it hurts
 
@@ -20,7 +22,7 @@ everything above them works on random features; in the extreme only the output b
   at least six decades; saturated units make it worse.
 - `weights`: the weights are too small for this activation; PyTorch's default for `nn.Linear` loses
   0.39 decades a ReLU layer.
-- `derivative-and-weights`: both in comparable parts, or the split could not be measured.
+- `derivative-and-weights`: both in comparable parts, or most of it could not be attributed.
 
 ## Prognosis
 
@@ -53,9 +55,8 @@ import numpy as np
 from defib.core.finding import Cause, Confidence, Evidence, Fault, Finding, Severity
 from defib.core.run import RunView
 from defib.diagnosis.cases import Plan, flat_loss, norms_of, run_of
-from defib.diagnosis.measures.blame import blame
 from defib.diagnosis.measures.learning import Learning, Outcome, learning
-from defib.diagnosis.measures.ledger import Ledger, backward_ledger, main_path
+from defib.diagnosis.measures.ledger import Ledger, backward_ledger, blind_spots, main_path
 from defib.diagnosis.measures.wires import Wires
 from defib.diagnosis.rule import Case, Expected, Limit, Rule, harms
 
@@ -113,7 +114,7 @@ class VanishingGradient(Rule):
             return
         inferred = _from_norms(run)
         if inferred is not None and inferred[0] <= -self.limit("decades"):
-            yield self._inferred(inferred[0], inferred[1], inferred[2], state)
+            yield self._inferred(inferred, state, blind_spots(run))
 
     def _severity(self, total: float, state: Learning) -> Severity:
         """Harm: only where the run does not learn."""
@@ -136,7 +137,7 @@ class VanishingGradient(Rule):
             layer=first.site.path,
             call=first.site.call,
             since_step=int(ledger.steps[below[0]]),
-            cause=blame(activations, weights, -1),
+            cause=ledger.blamed(-1),
             message=f"of the gradient at {last.site.path or 'the last activation'}, "
             f"{len(ledger.path)} activations later, {amount} at {first.site.path or 'the first'}",
             evidence=(
@@ -147,6 +148,7 @@ class VanishingGradient(Rule):
                 ),
                 Evidence(name="part of the activations' derivatives", value=activations, unit="decades"),
                 Evidence(name="part of the weights", value=weights, unit="decades"),
+                *ledger.evidence(),
                 Evidence(name="hidden activations on the way", value=len(ledger.path), unit="layers"),
                 Evidence(name="readings", value=len(ledger.steps), unit="steps"),
                 *state.evidence,
@@ -154,8 +156,11 @@ class VanishingGradient(Rule):
             modules=first.modules,
         )
 
-    def _inferred(self, total: float, first: str, last: str, state: Learning) -> Finding:
+    def _inferred(
+        self, inferred: tuple[float, str, str], state: Learning, blind: tuple[Evidence, ...]
+    ) -> Finding:
         """The finding from the norms of weight gradients alone."""
+        total, first, last = inferred
         return Finding(
             rule=self.slug,
             fault=self.fault,
@@ -166,6 +171,7 @@ class VanishingGradient(Rule):
             message=f"the weights' gradient is {-total:.1f} decades smaller at {first} than at {last}",
             evidence=(
                 Evidence(name="change of the weights' gradient norm", value=total, unit="decades"),
+                *blind,
                 *state.evidence,
             ),
         )

@@ -35,7 +35,8 @@ A cut and a missing path stay as they are. A loss of zero ends with the next sam
 ## False alarms
 
 Parameters that require no gradient are frozen on purpose and not mentioned. Layers without gradient
-in a network that learns are information: heads that are not used, experts that were not chosen.
+in a network that learns are information: heads that are not used, experts that were not chosen. Only
+where half of the layers or more are on the way and get exactly zero is such a run warned.
 
 ## References
 
@@ -50,9 +51,19 @@ import numpy as np
 
 from defib.core.finding import Cause, Confidence, Evidence, Fault, Finding, Severity, Unseen
 from defib.core.run import Event, Layer, RunView
+from defib.diagnosis.case_gradients import (
+    hardly_read,
+    mostly_without_gradient,
+    never_reached,
+    stepping_copies,
+    with_a_detached_layer,
+    with_gradient,
+)
 from defib.diagnosis.cases import Plan, falling_loss, flat_loss, norms_of, run_of
 from defib.diagnosis.measures.deaths import Criterion, deaths
 from defib.diagnosis.measures.learning import Learning, learning
+from defib.diagnosis.measures.outputs import never_moves
+from defib.diagnosis.measures.standstill import unchanged
 from defib.diagnosis.measures.wires import Wires
 from defib.diagnosis.rule import Case, Consequence, Expected, Limit, Rule
 
@@ -82,21 +93,45 @@ class ZeroGradient(Rule):
             meaning="share of the trained layers that get no gradient, for that to be blamed",
             reason="a network whose other three quarters are trained has what it takes to learn",
         ),
+        Limit(
+            name="most",
+            default=0.5,
+            unit="1",
+            meaning="share of the trained layers that the loss reaches and whose gradient is exactly zero, "
+            "from which a run that learns is warned of it",
+            reason="then half of what the optimiser steps stays as it was drawn, and the run learns less "
+            "than it could; layers that the loss does not reach may be there for later",
+        ),
     )
-    consequences = tuple(
-        Consequence(rule=rule, when=_NOTHING_ARRIVES, harmful=True, delay=-1, why=why)
-        for rule, why in (
-            ("vanishing-gradient", "behind a cut the gradient is exactly zero"),
-            ("dead-unit", "units below a cut get no gradient, fire or not"),
-            ("constant-predictor", "layers that are not trained tell nothing apart"),
-            ("lr-too-low", "what gets no gradient does not move"),
-            ("update-lost", "a gradient of zero is below any eps"),
-        )
+    consequences = (
+        *(
+            Consequence(rule=rule, when=_NOTHING_ARRIVES, harmful=True, delay=-1, why=why)
+            for rule, why in (
+                ("vanishing-gradient", "behind a cut the gradient is exactly zero"),
+                ("dead-unit", "units below a cut get no gradient, fire or not"),
+                ("constant-predictor", "layers that are not trained tell nothing apart"),
+                ("lr-too-low", "what gets no gradient does not move"),
+                ("update-lost", "a gradient of zero is below any eps"),
+            )
+        ),
+        Consequence(
+            rule="not-observed",
+            causes=(Cause.NO_DATA,),
+            harmful=True,
+            delay=-1,
+            why="where no gradient arrives there is nothing to look at",
+        ),
     )
 
     def check(self, run: RunView) -> Iterable[Finding]:
         """At most one finding for each cause."""
-        if run.norms is None or len(run.norms.steps) < self.limit("readings"):
+        if run.norms is None or not len(run.norms.steps):
+            yield from self._none_at_all(run)
+            return
+        if len(run.norms.steps) < self.limit("readings") and not _stands_still(run):
+            return
+        if not any(layer.optimizer >= 0 for layer in run.layers):
+            yield from self._all_zero(run)
             return
         trained = [layer for layer in run.layers if layer.optimizer >= 0 and not layer.frozen]
         state = learning(run)
@@ -110,6 +145,47 @@ class ZeroGradient(Rule):
         if zero:
             yield from self._zero(run, zero, len(zero) / len(trained), state)
 
+    def _none_at_all(self, run: RunView) -> Iterable[Finding]:
+        """An optimiser that steps, a loss that is followed backwards, and no gradient for what it owns."""
+        state = learning(run)
+        owned = sum(len(o.parameters) for o in run.optimizers)
+        looked = run.facts.get("overhead")
+        readings = looked.get("readings", 0) if isinstance(looked, dict) else 0
+        sparse = any(o.kind.startswith("Sparse") for o in run.optimizers)
+        if not owned or sparse or readings < self.limit("readings") or not state.stuck:
+            return
+        yield self.found(
+            Cause.UNREACHED,
+            Severity.ERROR,
+            f"none of the {owned} parameters that the optimiser steps ever had a gradient: no path leads to "
+            "them from the loss (a loss made anew from its number, an optimiser made before the layers "
+            "that the loss is made of)",
+            evidence=(
+                Evidence(name="parameters that the optimiser owns", value=owned, unit="parameters"),
+                Evidence(name="steps on which their gradients were looked for", value=readings, unit="steps"),
+                *state.evidence,
+            ),
+            since_step=0,
+        )
+
+    def _all_zero(self, run: RunView) -> Iterable[Finding]:
+        """The same of parameters that belong to no layer: copies of weights, bare tensors."""
+        state = learning(run)
+        if run.norms is None or not never_moves(run) or not state.stuck:
+            return
+        yield self.found(
+            Cause.BLOCKED,
+            Severity.ERROR,
+            "every gradient that the optimiser got is exactly zero, and its parameters belong to no layer: "
+            "copies of weights, whose gradients were lost on their way",
+            evidence=(
+                Evidence(name="steps read", value=len(run.norms.steps), unit="steps"),
+                Evidence(name="parameters", value=len(run.norms.parameters), unit="parameters"),
+                *state.evidence,
+            ),
+            since_step=int(run.norms.steps[0]),
+        )
+
     def _is_zero(self, run: RunView, layer: Layer) -> bool:
         """Whether all late gradients of a layer are there and exactly zero."""
         norms = run.norms
@@ -118,7 +194,8 @@ class ZeroGradient(Rule):
             return False
         late = norms.gradient[len(norms.steps) // 2 :, columns]
         seen = late[~np.isnan(late).all(axis=1)]
-        return len(seen) >= self.limit("readings") and bool((np.nan_to_num(seen, nan=0.0) == 0).all())
+        enough = len(seen) >= self.limit("readings") or (len(seen) > 0 and _stands_still(run))
+        return enough and bool((np.nan_to_num(seen, nan=0.0) == 0).all())
 
     def _zero(self, run: RunView, zero: list[Layer], share: float, state: Learning) -> Iterable[Finding]:
         """The findings for layers whose gradient is exactly zero."""
@@ -139,8 +216,13 @@ class ZeroGradient(Rule):
                 yield self._finding(cause, here, share, state, tuple(dict.fromkeys(names)))
 
     def _severity(self, cause: Cause, share: float, state: Learning) -> Severity:
-        """Harm: only where the run does not learn, and enough of it gets no gradient."""
-        if not state.stuck or share < self.limit("share") or cause in {Cause.ZERO_LOSS, Cause.DEAD_LAYER}:
+        """Harm: where the run does not learn and enough of it gets no gradient, or most of it does not."""
+        if cause in {Cause.ZERO_LOSS, Cause.DEAD_LAYER}:
+            return Severity.INFO
+        if not state.stuck:
+            most = share >= self.limit("most") and cause is not Cause.UNREACHED
+            return Severity.WARNING if most else Severity.INFO
+        if share < self.limit("share"):
             return Severity.INFO
         return Severity.ERROR if cause is Cause.CUT else Severity.WARNING
 
@@ -179,26 +261,26 @@ class ZeroGradient(Rule):
     CASES: ClassVar[tuple[Case, ...]] = (
         Case(
             name="round() below the last layer, and nothing is learned",
-            build=lambda: _sized(0.0, flat_loss(), cut="RoundBackward0"),
+            build=lambda: with_gradient(0.0, flat_loss(), cut="RoundBackward0"),
             expect=(Expected(cause=Cause.CUT, severity=Severity.ERROR, layer="fc1", since_step=0),),
         ),
         Case(
             name="the same in a network that learns",
-            build=lambda: _sized(0.0, falling_loss(), cut="RoundBackward0"),
+            build=lambda: with_gradient(0.0, falling_loss(), cut="RoundBackward0"),
             expect=(Expected(cause=Cause.CUT, severity=Severity.INFO, layer="fc1"),),
         ),
         Case(
             name="an operation of that kind beside the way",
-            build=lambda: _sized(0.1, flat_loss(), cut="SignBackward0"),
+            build=lambda: with_gradient(0.1, flat_loss(), cut="SignBackward0"),
         ),
         Case(
             name="a detached layer, and nothing is learned",
-            build=lambda: _detached(flat_loss()),
+            build=lambda: with_a_detached_layer(flat_loss()),
             expect=(Expected(cause=Cause.UNREACHED, severity=Severity.WARNING, layer="fc1"),),
         ),
         Case(
             name="a layer that is not used in a network that learns",
-            build=lambda: _detached(falling_loss()),
+            build=lambda: with_a_detached_layer(falling_loss()),
             expect=(Expected(cause=Cause.UNREACHED, severity=Severity.INFO, layer="fc1"),),
         ),
         Case(
@@ -209,54 +291,55 @@ class ZeroGradient(Rule):
         ),
         Case(
             name="every unit of the layer above is dead",
-            build=lambda: _sized(0.0, flat_loss(), dies=dict.fromkeys(range(8), 0)),
+            build=lambda: with_gradient(0.0, flat_loss(), dies=dict.fromkeys(range(8), 0)),
             expect=(Expected(cause=Cause.DEAD_LAYER, severity=Severity.INFO, layer="fc1"),),
         ),
         Case(
             name="a margin that all samples keep",
-            build=lambda: _sized(0.0, np.maximum(falling_loss(end=-1.0), 0.0)),
+            build=lambda: with_gradient(0.0, np.maximum(falling_loss(end=-1.0), 0.0)),
             expect=(Expected(cause=Cause.ZERO_LOSS, severity=Severity.INFO),),
         ),
         Case(
             name="zero for another reason",
-            build=lambda: _sized(0.0, flat_loss()),
+            build=lambda: with_gradient(0.0, flat_loss()),
             expect=(Expected(cause=Cause.BLOCKED, severity=Severity.WARNING, layer="fc1"),),
         ),
-        Case(name="gradients everywhere", build=lambda: _sized(0.1, flat_loss())),
+        Case(
+            name="three readings, and a loss that is the same to the last bit on 200 steps",
+            build=lambda: hardly_read(np.full(200, 27.631)),
+            expect=(Expected(cause=Cause.BLOCKED, severity=Severity.WARNING, layer="fc1"),),
+        ),
+        Case(name="three readings of a loss that varies", build=lambda: hardly_read(flat_loss())),
+        Case(
+            name="an optimiser whose parameters never had a gradient",
+            build=lambda: never_reached(flat_loss()),
+            expect=(Expected(cause=Cause.UNREACHED, severity=Severity.ERROR, since_step=0),),
+        ),
+        Case(name="no gradient was read of a run that learns", build=lambda: never_reached(falling_loss())),
+        Case(
+            name="copies of weights whose gradients are exactly zero",
+            build=lambda: stepping_copies(0.0),
+            expect=(Expected(cause=Cause.BLOCKED, severity=Severity.ERROR),),
+        ),
+        Case(name="copies of weights that get gradients", build=lambda: stepping_copies(0.1)),
+        Case(
+            name="two of three layers in a network that learns",
+            build=lambda: mostly_without_gradient(falling_loss()),
+            expect=(Expected(cause=Cause.BLOCKED, severity=Severity.WARNING, layer="fc1"),),
+        ),
+        Case(name="gradients everywhere", build=lambda: with_gradient(0.1, flat_loss())),
         Case(
             name="a layer whose inside is not visible, and gradients arrive",
             build=lambda: replace(
-                _sized(0.1, flat_loss()), unseen=(Unseen(what="fc1", why="runs inside torch.compile"),)
+                with_gradient(0.1, flat_loss()), unseen=(Unseen(what="fc1", why="runs inside torch.compile"),)
             ),
         ),
     )
 
 
-def _sized(
-    gradient: float, loss: np.ndarray[tuple[int], np.dtype[np.float64]], cut: str = "", **plan: dict[int, int]
-) -> RunView:
-    """Two layers and an output; the size of the first's gradient is given."""
-    sizes = {"fc1.weight": gradient, "fc1.bias": gradient, "fc2.weight": 0.1, "head.weight": 0.1}
-    return run_of(
-        Plan(path="fc1"),
-        Plan(path="fc2", dies=plan.get("dies", {})),
-        loss=loss,
-        norms=norms_of({name: np.full(20, size) for name, size in sizes.items()}),
-        events=[Event(step=0, kind="cut", data={"operation": cut, "layer": "fc1"})] if cut else [],
-    )
-
-
-def _detached(loss: np.ndarray[tuple[int], np.dtype[np.float64]]) -> RunView:
-    """A layer that no backward reaches, another, and an output."""
-    run = run_of(
-        Plan(path="fc2"),
-        loss=loss,
-        norms=norms_of({"fc2.weight": np.full(20, 0.1), "head.weight": np.full(20, 0.1)}),
-    )
-    lost = Layer(path="fc1", kind="Linear", units=8, parameters=("fc1.weight", "fc1.bias"), optimizer=0)
-    return replace(
-        run, layers=(lost, *run.layers), unseen=(Unseen(what="fc1", why="no backward was seen to reach it"),)
-    )
+def _stands_still(run: RunView) -> bool:
+    """Whether the loss itself shows on every step that nothing moves: it is the same to the last bit."""
+    return unchanged(run.loss)
 
 
 def _place(order: dict[str, int], cuts: list[Event]) -> int:

@@ -56,7 +56,10 @@ class BatchNorm(InsertNorm):
         Indication(rule="dead-unit", strength=0.75, why="every unit sees inputs on both sides of its kink"),
         Indication(rule="saturated-unit", strength=0.76, why="inputs stay where the activation has a slope"),
         Indication(
-            rule="unscaled-data", strength=0.75, why="the first layer's output no longer has the data's scale"
+            rule="unscaled-data",
+            causes=(Cause.LARGE_INPUTS, Cause.SMALL_INPUTS),
+            strength=0.75,
+            why="the first layer's output no longer has the data's scale",
         ),
     )
     CASES: ClassVar[tuple[Case, ...]] = cases()

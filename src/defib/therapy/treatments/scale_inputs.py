@@ -55,7 +55,12 @@ class ScaleInputs(Treatment):
     title = "Centre and scale the inputs in front of the first layer"
     safety = Safety.CHANGES
     indications = (
-        Indication(rule="unscaled-data", strength=0.9, why="the first layer sees features on one scale"),
+        Indication(
+            rule="unscaled-data",
+            causes=(Cause.LARGE_INPUTS, Cause.SMALL_INPUTS),
+            strength=0.9,
+            why="the first layer sees features on one scale",
+        ),
         Indication(
             rule="dead-unit",
             causes=(Cause.BORN_DEAD, Cause.DIED_AT_STEP),
@@ -105,11 +110,9 @@ class ScaleInputs(Treatment):
         if mean.shape != (features,) or std.shape != (features,):
             raise Refused(f"{path} has {features} features: mean and std need one number for each")
         bias = layer.bias
+        bias = layer.bias
         if not linear or bias is None:
             raise Refused(f"{path}: answers can be kept only for a linear layer with a bias")
-        self._fold(surgery, path, layer, mean, std)
-
-    def _fold(self, surgery: Surgery, path: str, layer: Dense, mean: torch.Tensor, std: torch.Tensor) -> None:
         scale = Standardise(mean, std)
         weight = layer.weight.detach().double()
         shift = weight.cpu() @ mean

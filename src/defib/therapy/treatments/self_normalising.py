@@ -1,0 +1,72 @@
+"""Rebuild a plain network as a self-normalising one: SELU with LeCun's weights.
+
+What it does:
+    Every hidden activation becomes a SELU and every weight is drawn from N(0, 1 / fan in), for
+    which the outputs of each layer keep mean 0 and variance 1.
+    Biases become 0 and what the optimiser remembers of all this is taken away.
+
+When it helps:
+    A deep plain network whose gradient vanishes or explodes from layer to layer, whatever takes it:
+    derivative, weights or both.
+
+When it does not:
+    Skip connections, recurrences, ordinary dropout. A network that has already learnt loses what it
+    knew.
+
+Dose:
+    ``activations``: paths of the modules to exchange; all hidden ones where none is named.
+
+Safety:
+    Everything that was learnt is lost. Activations that are called as functions, tied and
+    parametrised weights are refused.
+
+References:
+    Klambauer et al. 2017 (arXiv 1706.02515).
+"""
+
+from typing import ClassVar
+
+import torch
+from torch import nn
+
+from defib.core.finding import Cause
+from defib.nn.initialisers import lecun_
+from defib.therapy.rebuild import Rebuild, is_rebuilt
+from defib.therapy.swap import classifier, functional
+from defib.therapy.treatment import Case, Indication
+
+_WHY = "activation and weights together keep the gradient's size from layer to layer"
+
+
+class SelfNormalising(Rebuild):
+    """Rebuild a plain network as a self-normalising one: SELU with LeCun's weights."""
+
+    slug = "self-normalising"
+    title = "Rebuild a plain network as a self-normalising one: SELU with LeCun's weights"
+    activation = "selu"
+    indications = (
+        Indication(rule="vanishing-gradient", strength=0.87, why=_WHY),
+        Indication(rule="saturated-unit", strength=0.77, why=_WHY),
+        Indication(
+            rule="exploding-gradient",
+            causes=(Cause.ACTIVATION_DERIVATIVE, Cause.DERIVATIVE_AND_WEIGHTS),
+            strength=0.82,
+            why=_WHY,
+        ),
+    )
+    CASES: ClassVar[tuple[Case, ...]] = (
+        Case(
+            name="activations and weights",
+            build=lambda: classifier(nn.Sigmoid),
+            dose={},
+            holds=lambda s: is_rebuilt(s.model, nn.SELU, (1 / 6) ** 0.5) and not s.optimizers[0].state,
+        ),
+        Case(name="activations called as functions", build=functional, dose={}, refused=True),
+    )
+
+    def make(self, old: nn.Module) -> nn.Module:
+        del old
+        return nn.SELU()
+
+    def draw(self, weight: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+        return lecun_(weight, 1.0, generator)
