@@ -217,7 +217,7 @@ class Surgery:
         owned = self.state.owner(like)
         if owned is None:
             raise Refused(f"{what}: no optimiser owns the layer, so nobody would train it")
-        if False:
+        if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
             raise Refused(f"{what}: the job's ranks would not exchange a new parameter's gradient")
         held = owned.optimizer.param_groups[owned.group]["params"]
         table = owned.optimizer.state
