@@ -327,6 +327,8 @@ class Recorder:
         self._arrivals.settle(wait=False)
         if clock.vitals.waiting >= SILENCE:
             self._drain(wait=False, only=clock)  # units that fell silent are looked at again at once
+            # A short run may be over, and its optimiser gone, before the next flush.
+            self._custody.keep(list(self._clocks.values()), self._stepping, last=False)
         self._unread.discard(clock.index)
         self._unread &= {c.index for c in self._clocks.values() if c.alive}
         if self.governor.readings == 0:

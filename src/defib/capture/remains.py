@@ -124,6 +124,7 @@ class Custody:
 
     def __init__(self, sink: Sink, budget: float) -> None:
         self._sink = sink
+        self._silent = 0
         self._rate = BYTES_A_SECOND * max(budget, 1e-6)
         self._layers: dict[str, _Layer] = {}
         self._sent: list[_Sent] = []
@@ -183,7 +184,10 @@ class Custody:
     def _keep(self, clocks: Sequence[Clock], stepping: Clock | None, last: bool) -> None:
         self._settle(last)
         now = monotonic()
-        if now >= self._next_write or last:
+        silent = sum(_silent(s) for c in clocks for p, s in c.vitals.states.items() if p in self._layers)
+        # Twice as many as were kept: at most a few times a run, and a short run has no second chance.
+        if now >= self._next_write or last or silent > 2 * self._silent:
+            self._silent = silent
             weight = 0
             for clock in clocks:
                 for path, state in clock.vitals.states.items():
@@ -301,6 +305,11 @@ class Custody:
         facts, arrays_of = preserve(remains)
         layer.began = sent.step if layer.began < 0 else layer.began
         self._sink.exhibit(KIND, layer.path, layer.began, facts | {"silent": sent.silent}, arrays_of)
+
+
+def _silent(state: UnitState) -> int:
+    """Units that have been silent for long enough to be taken for dead."""
+    return int(np.count_nonzero(state.last_step - state.last_alive >= SILENCE)) if state.steps else 0
 
 
 def _owner(parameter: torch.Tensor, clocks: Iterable[Clock]) -> Clock | None:
