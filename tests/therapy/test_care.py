@@ -135,6 +135,14 @@ def test_an_order_from_a_file_keeps_lists(tmp_path: Path) -> None:
     ]
 
 
+def test_many_live_optimizers_are_looked_through() -> None:
+    model, optimizer = trained()
+    others = [torch.optim.SGD([torch.zeros(1)], lr=1) for _ in range(100)]
+    (state,) = gather(models=[model])
+    assert state.optimizers == (optimizer,)
+    assert len(others) == 100
+
+
 def test_nothing_that_trains_is_refused() -> None:
     with pytest.raises(Refused):
         gather(models=[nn.Linear(1, 1)], optimizers=[torch.optim.SGD([torch.zeros(1)], lr=1)])

@@ -66,12 +66,16 @@ def _shaped_alike(a: nn.Module, b: nn.Module) -> bool:
     return [(n, p.shape) for n, p in a.named_parameters()] == [(n, p.shape) for n, p in b.named_parameters()]
 
 
-def _live(kind: type[T]) -> Iterator[T]:
-    """Live objects of a class, each once, in the order in which they were made known to the collector."""
-    for thing in gc.get_objects():
-        # type(), not isinstance(): a proxy's __class__ may run somebody's code.
-        if issubclass(type(thing), kind):
-            yield thing
+def _live(kind: type[T]) -> list[T]:
+    """Live objects of a class, each once, in the order in which they were made known to the collector.
+
+    A list, made at once: a tuple that is being filled is a live object too, and must not be seen.
+
+    Returns:
+        The objects.
+    """
+    # type(), not isinstance(): a proxy's __class__ may run somebody's code.
+    return [thing for thing in gc.get_objects() if issubclass(type(thing), kind)]
 
 
 def _outermost(owned: set[int]) -> Iterator[nn.Module]:
