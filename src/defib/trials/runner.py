@@ -209,10 +209,12 @@ class Trial:
         by_name = {o.arm: o for o in found}
         keep = max(1, int(room - SHARE * len(arms)))
 
-        def promise(arm: Arm) -> float:
+        def promise(arm: Arm) -> tuple[bool, float]:
+            """Given at all first, then by the loss; one that is not finite comes last among the given."""
             outcome = by_name.get(arm.name)
-            usable = outcome is not None and outcome.treated and outcome.loss is not None
-            return outcome.loss if usable and outcome is not None and outcome.loss is not None else math.inf
+            if outcome is None or not outcome.treated:
+                return True, math.inf
+            return False, outcome.loss if outcome.loss is not None else math.inf
 
         return sorted(arms, key=promise)[:keep]
 

@@ -204,8 +204,8 @@ class _Seer:
         wiring = next((w for w in self._run.wirings if w.site.path == finding.layer), None)
         if _is_normalised(wiring):
             return "a normalisation layer makes their pre-activation, whose inputs move with every batch"
-        return "their weights and optimiser state were not kept: the record is of an older defib, was cut \
-short, or the layer is of a kind that is not followed"
+        return "their weights and optimiser state were not kept: the run ended within a second or \
+was cut short, the record is of an older defib, or the layer is of a kind that is not followed"
 
 
 def _is_normalised(wiring: Wiring | None) -> bool:
