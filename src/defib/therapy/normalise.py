@@ -8,13 +8,13 @@ import torch
 from torch import nn
 
 from defib.core.errors import Refused
-from defib.core.finding import Finding
+from defib.core.finding import Cause, Finding
 from defib.core.prescription import Dose, Safety
 from defib.core.run import RunView
 from defib.therapy.redraw import Dense, dense_layers
 from defib.therapy.surgery import Surgery
 from defib.therapy.train_state import TrainState
-from defib.therapy.treatment import Case, Treatment
+from defib.therapy.treatment import Case, Indication, Treatment
 
 NAME = "defib_norm"
 """Child of the layer under which the normalisation stands in the state dict."""
@@ -57,6 +57,42 @@ class InsertNorm(Treatment):
             surgery.attach(path, NAME, new, before=False)
             for name, parameter in new.named_parameters():
                 surgery.adopt(parameter, layer.weight, f"{path}.{NAME}.{name}")  # type: ignore[arg-type]
+
+
+def level(signal: float, units: float) -> tuple[Indication, ...]:
+    """What normalisation is good for.
+
+    Args:
+        signal: Strength where a signal or gradient shrinks or grows from layer to layer; bad first
+            weights follow at 0.06 and saturation at 0.1 below.
+        units: Strength for units that are dead, and for inputs of another scale.
+
+    Returns:
+        The indications.
+    """
+    back = "each layer's signal is brought back to scale"
+    return (
+        Indication(rule="vanishing-gradient", strength=signal, why=back),
+        Indication(rule="exploding-gradient", strength=signal, why=back),
+        Indication(
+            rule="initialisation",
+            causes=(Cause.WEIGHTS_TOO_SMALL, Cause.WEIGHTS_TOO_LARGE),
+            strength=round(signal - 0.06, 2),
+            why="the scale of the weights no longer matters to the signal",
+        ),
+        Indication(rule="dead-unit", strength=units, why="every unit sees inputs on both sides of its kink"),
+        Indication(
+            rule="saturated-unit",
+            strength=round(signal - 0.1, 2),
+            why="inputs stay where the activation has a slope",
+        ),
+        Indication(
+            rule="unscaled-data",
+            causes=(Cause.LARGE_INPUTS, Cause.SMALL_INPUTS),
+            strength=units,
+            why="the first layer's output no longer has the data's scale",
+        ),
+    )
 
 
 def units_of(layer: Dense) -> int:

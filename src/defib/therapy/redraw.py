@@ -9,14 +9,14 @@ from torch import nn
 
 from defib.core.activation_index import activations
 from defib.core.errors import Refused
-from defib.core.finding import Finding
+from defib.core.finding import Cause, Finding
 from defib.core.prescription import Dose, Safety
 from defib.core.run import RunView
 from defib.nn.initialisers import gain_of
 from defib.therapy.moments import restart
 from defib.therapy.surgery import Surgery
 from defib.therapy.train_state import TrainState
-from defib.therapy.treatment import Case, Treatment
+from defib.therapy.treatment import Case, Indication, Treatment
 
 Dense = nn.Linear | nn.modules.conv._ConvNd
 """Layers whose weights are drawn."""
@@ -56,6 +56,30 @@ class Redraw(Treatment):
             name = given or following(surgery.state.bare, path)
             gain = gain_of(name) if alone or path != last else 1.0
             redraw(surgery, path, module, self.draw(module.weight.detach().clone(), gain, surgery.generator))
+
+
+def to_scale(start: float, weights: float) -> tuple[Indication, ...]:
+    """What weights of the right variance are good for.
+
+    Args:
+        start: Strength where the first weights are the cause.
+        weights: Strength where a gradient vanishes or explodes through the weights; units that are
+            saturated or born dead follow a tenth and three twentieths below.
+
+    Returns:
+        The indications.
+    """
+    why = "weights of the right variance neither shrink nor multiply the signal"
+    through = (Cause.WEIGHTS, Cause.DERIVATIVE_AND_WEIGHTS)
+    first = (Cause.WEIGHTS_TOO_SMALL, Cause.WEIGHTS_TOO_LARGE, Cause.ZERO_WEIGHTS, Cause.CLONED_UNITS)
+    return (
+        Indication(rule="initialisation", causes=first, strength=start, why=why),
+        Indication(rule="vanishing-gradient", causes=through, strength=weights, why=why),
+        Indication(rule="exploding-gradient", causes=through, strength=weights, why=why),
+        Indication(rule="dead-unit", causes=(Cause.BORN_DEAD,), strength=round(weights - 0.15, 2), why=why),
+        Indication(rule="saturated-unit", strength=round(weights - 0.1, 2), why=why),
+        Indication(rule="cloned-unit", strength=start, why="units that are drawn apart learn apart"),
+    )
 
 
 def redraw(surgery: Surgery, path: str, module: Dense, weight: torch.Tensor) -> None:

@@ -28,11 +28,10 @@ from typing import ClassVar
 
 from torch import nn
 
-from defib.core.finding import Cause
 from defib.nn.norms import UnitNorm
-from defib.therapy.normalise import InsertNorm, cases, units_of
+from defib.therapy.normalise import InsertNorm, cases, level, units_of
 from defib.therapy.redraw import Dense
-from defib.therapy.treatment import Case, Indication
+from defib.therapy.treatment import Case
 
 
 class BatchNorm(InsertNorm):
@@ -40,28 +39,7 @@ class BatchNorm(InsertNorm):
 
     slug = "batch-norm"
     title = "Put batch normalisation behind layers, before their activation"
-    indications = (
-        Indication(
-            rule="vanishing-gradient", strength=0.86, why="each layer's signal is brought back to scale"
-        ),
-        Indication(
-            rule="exploding-gradient", strength=0.86, why="each layer's signal is brought back to scale"
-        ),
-        Indication(
-            rule="initialisation",
-            causes=(Cause.WEIGHTS_TOO_SMALL, Cause.WEIGHTS_TOO_LARGE),
-            strength=0.80,
-            why="the scale of the weights no longer matters to the signal",
-        ),
-        Indication(rule="dead-unit", strength=0.75, why="every unit sees inputs on both sides of its kink"),
-        Indication(rule="saturated-unit", strength=0.76, why="inputs stay where the activation has a slope"),
-        Indication(
-            rule="unscaled-data",
-            causes=(Cause.LARGE_INPUTS, Cause.SMALL_INPUTS),
-            strength=0.75,
-            why="the first layer's output no longer has the data's scale",
-        ),
-    )
+    indications = level(signal=0.86, units=0.75)
     CASES: ClassVar[tuple[Case, ...]] = cases()
 
     def make(self, layer: Dense) -> nn.Module:

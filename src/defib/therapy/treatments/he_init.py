@@ -29,12 +29,9 @@ from typing import ClassVar
 
 import torch
 
-from defib.core.finding import Cause
 from defib.nn.initialisers import he_
-from defib.therapy.redraw import Redraw, cases
-from defib.therapy.treatment import Case, Indication
-
-_BACK_TO_SCALE = "weights of the right variance neither shrink nor multiply the signal"
+from defib.therapy.redraw import Redraw, cases, to_scale
+from defib.therapy.treatment import Case
 
 
 class HeInit(Redraw):
@@ -42,29 +39,7 @@ class HeInit(Redraw):
 
     slug = "he-init"
     title = "Draw the weights anew, with He's variance for the activation behind them"
-    indications = (
-        Indication(
-            rule="initialisation",
-            causes=(Cause.WEIGHTS_TOO_SMALL, Cause.WEIGHTS_TOO_LARGE, Cause.ZERO_WEIGHTS, Cause.CLONED_UNITS),
-            strength=0.85,
-            why=_BACK_TO_SCALE,
-        ),
-        Indication(
-            rule="vanishing-gradient",
-            causes=(Cause.WEIGHTS, Cause.DERIVATIVE_AND_WEIGHTS),
-            strength=0.75,
-            why=_BACK_TO_SCALE,
-        ),
-        Indication(
-            rule="exploding-gradient",
-            causes=(Cause.WEIGHTS, Cause.DERIVATIVE_AND_WEIGHTS),
-            strength=0.75,
-            why=_BACK_TO_SCALE,
-        ),
-        Indication(rule="dead-unit", causes=(Cause.BORN_DEAD,), strength=0.6, why=_BACK_TO_SCALE),
-        Indication(rule="saturated-unit", strength=0.65, why=_BACK_TO_SCALE),
-        Indication(rule="cloned-unit", strength=0.85, why="units that are drawn apart learn apart"),
-    )
+    indications = to_scale(start=0.85, weights=0.75)
     CASES: ClassVar[tuple[Case, ...]] = cases((2 / 8) ** 0.5)
 
     def draw(self, weight: torch.Tensor, gain: float, generator: torch.Generator) -> torch.Tensor:

@@ -28,12 +28,9 @@ from typing import ClassVar
 
 import torch
 
-from defib.core.finding import Cause
 from defib.nn.initialisers import xavier_
-from defib.therapy.redraw import Redraw, cases
-from defib.therapy.treatment import Case, Indication
-
-_BACK_TO_SCALE = "weights of the right variance neither shrink nor multiply the signal"
+from defib.therapy.redraw import Redraw, cases, to_scale
+from defib.therapy.treatment import Case
 
 
 class XavierInit(Redraw):
@@ -41,29 +38,7 @@ class XavierInit(Redraw):
 
     slug = "xavier-init"
     title = "Draw the weights anew, with Glorot's variance"
-    indications = (
-        Indication(
-            rule="initialisation",
-            causes=(Cause.WEIGHTS_TOO_SMALL, Cause.WEIGHTS_TOO_LARGE, Cause.ZERO_WEIGHTS, Cause.CLONED_UNITS),
-            strength=0.75,
-            why=_BACK_TO_SCALE,
-        ),
-        Indication(
-            rule="vanishing-gradient",
-            causes=(Cause.WEIGHTS, Cause.DERIVATIVE_AND_WEIGHTS),
-            strength=0.65,
-            why=_BACK_TO_SCALE,
-        ),
-        Indication(
-            rule="exploding-gradient",
-            causes=(Cause.WEIGHTS, Cause.DERIVATIVE_AND_WEIGHTS),
-            strength=0.65,
-            why=_BACK_TO_SCALE,
-        ),
-        Indication(rule="dead-unit", causes=(Cause.BORN_DEAD,), strength=0.5, why=_BACK_TO_SCALE),
-        Indication(rule="saturated-unit", strength=0.55, why=_BACK_TO_SCALE),
-        Indication(rule="cloned-unit", strength=0.75, why="units that are drawn apart learn apart"),
-    )
+    indications = to_scale(start=0.75, weights=0.65)
     CASES: ClassVar[tuple[Case, ...]] = cases((2 / 8) ** 0.5)
 
     def draw(self, weight: torch.Tensor, gain: float, generator: torch.Generator) -> torch.Tensor:
