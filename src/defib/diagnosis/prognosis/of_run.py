@@ -148,7 +148,7 @@ class _Seer:
         if remains is not None and len(kept):
             chosen = keep(remains, np.isin(remains.units, kept))
             for answer in foresee(chosen, self._steps(chosen)):
-                yield self._qualified(answer, chosen)
+                yield from (self._qualified(part, chosen) for part in self._not_refuted(answer))
         missing = np.setdiff1d(wanted, kept)
         if len(missing):
             yield Prognosis(
@@ -168,6 +168,28 @@ class _Seer:
             return self._horizon
         entries = sum(part.values.size for part in remains.parts)
         return int(np.clip(GLANCE / max(1, entries), FEWEST, MOST))
+
+    def _not_refuted(self, answer: Prognosis) -> Iterator[Prognosis]:
+        """A return that the run has already passed without it, since the state kept is older than its end."""
+        past = tuple(step < self._run.steps for step in answer.steps)
+        if answer.outlook is not Outlook.RETURNS or not any(past):
+            yield answer
+            return
+        pairs = tuple(zip(answer.units, answer.steps, past, strict=True))
+        yield replace(
+            answer,
+            units=tuple(unit for unit, _, gone in pairs if gone),
+            outlook=Outlook.UNKNOWN,
+            mechanism=Mechanism.NOTHING,
+            step=None,
+            steps=(),
+            exact=False,
+            reason=f"their state was kept at step {answer.as_of:,}, and what followed changed it again",
+        )
+        ahead = tuple((unit, step) for unit, step, gone in pairs if not gone)
+        if ahead:
+            units, steps = zip(*ahead, strict=True)
+            yield replace(answer, units=units, steps=steps, step=min(steps))
 
     def _qualified(self, answer: Prognosis, remains: Remains) -> Prognosis:
         """The answer with what it takes for granted, and with this run's own experience."""
