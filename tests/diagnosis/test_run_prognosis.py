@@ -190,3 +190,17 @@ def test_a_return_far_away_under_a_divided_decay_is_not_called_exact(lr, exact):
     assert (answer.outlook, answer.mechanism) == (Outlook.RETURNS, Mechanism.NORMALISED_DECAY)
     assert answer.exact == exact
     assert ("rounding" in answer.reason) == (not exact)
+
+
+def test_a_return_that_the_run_has_passed_without_it_is_not_foretold():
+    early, end = 2, run().steps
+
+    def told(step):
+        view = run(shown(remains(step=step)))
+        return forecast(view, diagnose(view).findings).prognoses
+
+    units = told(end)
+    assert any(p.outlook is Outlook.RETURNS for p in units), "nothing returns, so nothing is tested"
+    stale = told(early)
+    assert all(step >= end for p in stale for step in p.steps)
+    assert sorted(u for p in stale for u in p.units) == list(range(8))
