@@ -1,0 +1,128 @@
+"""Many small networks trained at once: one tensor operation for all of them.
+
+Members have nothing to do with each other: a loss summed over members gives each its
+own gradient, and every optimiser that works parameter by parameter (SGD, Adam) moves
+each as if it were alone.
+
+Letters: ``R`` members, ``N`` samples, ``D`` inputs, ``H`` units, ``C`` outputs, ``B`` samples of a batch.
+"""
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+
+from defib.lab.nets import Activation, fill
+
+
+class Crowd(nn.Module):
+    """R chains of linear layers of the same sizes, each with its own weights.
+
+    Args:
+        members: R.
+        sizes: Inputs, units of each hidden layer, outputs.
+        activation: After every layer but the last.
+        generator: Where the weights come from.
+        init: As in ``nets.fill``; biases are 0, with "default" those of torch.nn.Linear.
+        gain: Factor of the weights' deviation.
+        dtype: Of the parameters.
+    """
+
+    def __init__(
+        self,
+        members: int,
+        sizes: Sequence[int],
+        activation: Activation,
+        generator: torch.Generator,
+        *,
+        init: str = "he",
+        gain: float = 1.0,
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        super().__init__()
+        self.activation = activation
+        self.weights = nn.ParameterList()
+        self.biases = nn.ParameterList()
+        for fan_in, fan_out in pairwise(sizes):
+            weight = torch.empty(members, fan_out, fan_in, dtype=dtype)
+            for one in weight:
+                fill(one, init, generator, gain=gain)
+            bias = torch.zeros(members, 1, fan_out, dtype=dtype)
+            if init == "default":
+                bound = 1 / math.sqrt(fan_in)
+                bias.uniform_(-bound, bound, generator=generator)
+            self.weights.append(nn.Parameter(weight))
+            self.biases.append(nn.Parameter(bias))
+
+    def states(self, x: Tensor) -> list[Tensor]:
+        """Pre-activations of every layer, the outputs last.
+
+        Args:
+            x: Inputs, shape (N, D) for all members or (R, N, D).
+
+        Returns:
+            For each layer, shape (R, N, H).
+        """
+        found: list[Tensor] = []
+        h = x.expand(len(self.weights[0]), *x.shape[-2:])
+        for number, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
+            if number:
+                h = self.activation(found[-1])
+            found.append(torch.baddbmm(bias, h, weight.transpose(1, 2)))
+        return found
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Outputs, shape (R, N, C)."""
+        return self.states(x)[-1]
+
+    def accuracies(self, x: Tensor, y: Tensor) -> Tensor:
+        """Each member's share of samples whose largest output is their label's, shape (R,)."""
+        with torch.no_grad():
+            return (self(x).argmax(-1) == y).double().mean(-1)
+
+
+def cross_entropy(outputs: Tensor, y: Tensor) -> Tensor:
+    """Each member's mean cross-entropy.
+
+    Args:
+        outputs: Shape (R, N, C).
+        y: Labels, shape (N,) or (R, N).
+
+    Returns:
+        Shape (R,).
+    """
+    labels = y.expand(outputs.shape[:2])
+    return nn.functional.cross_entropy(outputs.transpose(1, 2), labels, reduction="none").mean(1)
+
+
+def train_crowd(
+    crowd: Crowd,
+    optimiser: torch.optim.Optimizer,
+    x: Tensor,
+    y: Tensor,
+    generator: torch.Generator,
+    *,
+    steps: Iterable[int],
+    size: int,
+    loss: Callable[[Tensor, Tensor], Tensor] = cross_entropy,
+) -> None:
+    """Trains every member on batches of its own, drawn with replacement.
+
+    Args:
+        crowd: Trained in place.
+        optimiser: Of its parameters.
+        x: Inputs, shape (N, D).
+        y: Labels, shape (N,).
+        generator: Of the batches.
+        steps: One batch each.
+        size: B.
+        loss: Each member's loss, shape (R,), of outputs and labels.
+    """
+    members = len(crowd.weights[0])
+    for _step in steps:
+        chosen = torch.randint(len(x), (members, size), generator=generator)
+        optimiser.zero_grad(set_to_none=True)
+        torch.autograd.backward(loss(crowd(x[chosen]), y[chosen]).sum())
+        optimiser.step()

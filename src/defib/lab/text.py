@@ -1,0 +1,121 @@
+"""The lab in a terminal: what there is, one experiment, what was found. 80 columns."""
+
+import math
+import textwrap
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from defib.lab.dials import Scale, choose, shown
+from defib.lab.estimate import Estimate, Verdict
+from defib.lab.experiment import Experiment, Part
+from defib.lab.index import Claim, page
+from defib.lab.result import Result, across
+from defib.report.terminal import Style
+
+WIDTH = 80
+_COLOURS = {Verdict.TRUE: "32", Verdict.FALSE: "31", Verdict.PARTLY: "33", Verdict.UNDECIDED: "2"}
+
+
+def listing(known: Iterable[type[Experiment[Any]]]) -> str:
+    """Every experiment under its topic, a line or two each."""
+    lines: list[str] = []
+    topic = None
+    for cls in known:
+        if cls.topic != topic:
+            topic = cls.topic
+            lines += ["", topic.value.capitalize() if topic.value.islower() else topic.value]
+        lines += textwrap.wrap(
+            f"  {cls.slug:<28}  {cls.title}", WIDTH, subsequent_indent=" " * 32, drop_whitespace=True
+        )
+    lines += ["", "defib lab show NAME    what is claimed, predicted and done"]
+    lines += ["defib lab run NAME     measure it; `run all` for everything"]
+    return "\n".join(lines[1:])
+
+
+def as_data(known: Iterable[type[Experiment[Any]]]) -> list[dict[str, Any]]:
+    """The same for ``--json``."""
+    return [
+        {
+            "name": cls.slug,
+            "topic": cls.topic.value,
+            "question": cls.title,
+            "rows": list(cls.rows),
+            "dials": [
+                {"name": dial.name, "value": dial.value, "meaning": dial.meaning}
+                for dial in shown(choose(cls.dials, Scale.SMALL, {}))
+            ],
+        }
+        for cls in known
+    ]
+
+
+def about(cls: type[Experiment[Any]], claims: Mapping[str, Claim], style: Style) -> str:
+    """One experiment: question, the rows it settles, its page, its dials."""
+    lines = [style.paint(cls.title, "1"), f"topic: {cls.topic}", ""]
+    lines += ["It settles:"]
+    lines += [line for row in cls.rows for line in _wrapped(f"{row}  {claims[row].says}", "  ", 8)]
+    lines += ["", *page(cls).splitlines(), "", "Dials (--set name=value):"]
+    for dial in shown(choose(cls.dials, Scale.SMALL, {})):
+        lines += _wrapped(f"{dial.name} = {_value(dial.value)}  {dial.meaning}", "  ", 4)
+    lines += ["", f"run it: defib lab run {cls.slug}"]
+    return "\n".join(lines)
+
+
+def found(results: list[Result], claims: Mapping[str, Claim], style: Style) -> str:
+    """What one experiment found, over its seeds: every part, then the verdicts."""
+    first = results[0]
+    seeds = ", ".join(str(result.order.seed) for result in results)
+    lines = [
+        style.paint(first.order.slug, "1"),
+        f"scale {first.order.scale}, seed{'s' * (len(results) > 1)} {seeds}, "
+        f"{sum(result.seconds for result in results):.1f} s of CPU",
+    ]
+    for row, verdict in across(results).items():
+        word = style.paint(str(verdict), _COLOURS[verdict])
+        said = claims[row].says if row in claims else ""
+        lines += ["", *_wrapped(f"{row}  {said}", "", 6), f"      -> {word}"]
+        for part in (part for part in first.measurement.parts if part.row == row):
+            lines += _part(part, style)
+    if first.measurement.note:
+        lines += ["", *_wrapped(first.measurement.note, "", 0)]
+    return "\n".join(lines)
+
+
+def summary(results: list[Result], claims: Mapping[str, Claim]) -> str:
+    """One line of counts for many experiments."""
+    verdicts = across(results)
+    counts = {verdict: sum(v == verdict for v in verdicts.values()) for verdict in Verdict}
+    told = ", ".join(f"{count} {verdict}" for verdict, count in counts.items())
+    opinions = sum(bool(claim.untestable) for claim in claims.values())
+    return "\n".join(
+        _wrapped(
+            f"{len(verdicts)} of {len(claims)} claims measured: {told}; {opinions} cannot be tested.", "", 0
+        )
+    )
+
+
+def number(estimate: Estimate) -> str:
+    """A number with its interval, if it has one."""
+    unit = "" if estimate.unit == "1" else f" {estimate.unit}"
+    if estimate.low == estimate.high:
+        return f"{estimate.value:.4g}{unit}"
+    return f"{estimate.value:.4g}{unit} [{estimate.low:.4g}, {estimate.high:.4g}]"
+
+
+def _part(part: Part, style: Style) -> list[str]:
+    word = {Verdict.TRUE: "holds", Verdict.FALSE: "fails"}.get(part.verdict, "open")
+    mark = style.paint(f"{word:<5}", _COLOURS[part.verdict])
+    told = _wrapped(part.says, " " * 8, 0)
+    told[0] = f"  {mark} {told[0].strip()}"
+    figures = f"measured {number(part.estimate)}; claimed {part.region}"
+    if part.published is not None and math.isfinite(part.published.value):
+        figures += f"; printed {part.published.value:.4g} ({part.published.source})"
+    return [*told, *_wrapped(figures, " " * 8, 0)]
+
+
+def _wrapped(text: str, indent: str, hang: int) -> list[str]:
+    return textwrap.wrap(text, WIDTH, initial_indent=indent, subsequent_indent=indent + " " * hang) or [""]
+
+
+def _value(value: Any) -> str:
+    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
