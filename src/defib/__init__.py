@@ -15,28 +15,33 @@ fetched when it is first used.
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from defib.api import LiveRun, Run, diagnose, log, open_run, prescribe, prognose, watch
+    from defib.api import Run, diagnose, open_run, prescribe, prognose
     from defib.checks import check, triage
+    from defib.comparisons import compare
     from defib.coroner import autopsy
+    from defib.exports import export
+    from defib.live import LiveRun, log, watch
     from defib.proofs import certify
     from defib.trials.verb import trial
 
     __version__: str
 
 _HOMES = {
-    "LiveRun": "defib.api",
+    "LiveRun": "defib.live",
     "Run": "defib.api",
     "autopsy": "defib.coroner",
     "certify": "defib.proofs",
     "check": "defib.checks",
+    "compare": "defib.comparisons",
     "diagnose": "defib.api",
-    "log": "defib.api",
+    "export": "defib.exports",
+    "log": "defib.live",
     "open_run": "defib.api",
     "prescribe": "defib.api",
     "prognose": "defib.api",
     "triage": "defib.checks",
     "trial": "defib.trials.verb",
-    "watch": "defib.api",
+    "watch": "defib.live",
 }
 """The module that each public name comes from; a line here and one above make a verb public."""
 
@@ -47,7 +52,9 @@ __all__ = [
     "autopsy",
     "certify",
     "check",
+    "compare",
     "diagnose",
+    "export",
     "log",
     "open_run",
     "prescribe",

@@ -1,44 +1,70 @@
-"""Where the organs meet: each public verb, a few lines each.
+"""The verbs on a run that was recorded: open it, diagnose, prognose, prescribe.
 
 Nothing heavy is imported before it is used: ``open_run`` and ``diagnose`` need
-numpy, only ``watch`` needs torch.
+numpy; what watches a training run is in ``defib.live``.
 """
 
-import atexit
 import os
-import sys
-from collections.abc import Iterable, Iterator, Sequence
+from abc import abstractmethod
+from collections.abc import Iterable
 from functools import cached_property
 from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Self
 
-from defib.core.config import Settings, load_settings, parse_budget, parse_every
+from defib.catalogues import rules
+from defib.core.config import Settings, load_settings
 from defib.core.errors import NotFound, UsageError
-from defib.core.launch_options import default_record
+from defib.showing import Shown
+from defib.watched import Register, several
 
 if TYPE_CHECKING:
     import torch
 
-    from defib.capture.session import Session
-    from defib.care import Care
     from defib.core.finding import Diagnosis
-    from defib.core.kill import Prober
-    from defib.core.prescription import Plan, Prescription, Value
+    from defib.core.prescription import Plan, Prescription
     from defib.core.prognosis import Forecast
     from defib.core.run import RunView
-    from defib.diagnosis.rule import Rule
-    from defib.record.writer import Writer
-    from defib.therapy.surgery import Receipt
-    from defib.therapy.train_state import TrainState
-    from defib.therapy.treatment import Treatment
-    from defib.therapy.vault import Vault
 
 
-T = TypeVar("T")
+class AnyRun(Shown):
+    """A run that can be judged: what was recorded of it can be read.
+
+    Attributes:
+        path: The record's folder, or one of its files.
+    """
+
+    path: Path
+
+    @property
+    @abstractmethod
+    def view(self) -> "RunView":
+        """All that was recorded."""
+
+    @property
+    def steps(self) -> int:
+        """Optimiser steps taken in this process under watch; 0 for a run of another one."""
+        return 0
+
+    def diagnose(self, settings: Settings | None = None) -> "Diagnosis":
+        """What is wrong with this run, up to now; see :func:`diagnose`."""
+        return diagnose(self, settings)
+
+    def prognose(self, horizon: int | None = None) -> "Forecast":
+        """What will become of its dead units; see :func:`prognose`."""
+        return prognose(self, horizon=horizon)
+
+    def prescribe(self) -> "tuple[Prescription, ...]":
+        """What could help; see :func:`prescribe`."""
+        from defib.therapy import engine
+
+        return engine.prescribe(self.diagnose(), self.view)
 
 
-class Run:
+WATCHED: Register[AnyRun] = Register()
+"""The open runs of this process; ``defib.live`` keeps it."""
+
+
+class Run(AnyRun):
     """A record that was made earlier.
 
     Attributes:
@@ -55,18 +81,6 @@ class Run:
 
         return read(self.path)
 
-    def diagnose(self, settings: Settings | None = None) -> "Diagnosis":
-        """What is wrong with this run; see :func:`diagnose`."""
-        return diagnose(self, settings)
-
-    def prognose(self, horizon: int | None = None) -> "Forecast":
-        """What will become of its dead units; see :func:`prognose`."""
-        return prognose(self, horizon=horizon)
-
-    def prescribe(self) -> "tuple[Prescription, ...]":
-        """What could help; see :func:`prescribe`."""
-        return prescribe(self)
-
     def close(self) -> None:
         """Forgets what was read; a record is never held open."""
         self.__dict__.pop("view", None)
@@ -76,326 +90,6 @@ class Run:
 
     def __exit__(self, *_exc: object) -> None:
         self.close()
-
-
-class LiveRun:
-    """A training run under watch: the eyes (a session) and the record they write.
-
-    Attributes:
-        path: The record's folder.
-    """
-
-    def __init__(self, session: "Session", writer: "Writer", path: Path) -> None:
-        self.path = path
-        self._session = session
-        self._writer = writer
-        self._open = True
-        self._pid = os.getpid()
-        self._care: Care | None = None
-        self._treated = 0
-        atexit.register(self._at_exit)
-
-    @property
-    def faults(self) -> int:
-        """Faults of defib's own that were swallowed so that training could go on."""
-        return self._session.faults
-
-    @property
-    def record_fault(self) -> str | None:
-        """What last went wrong with writing the record (a full disk); None if nothing did."""
-        return self._writer.fault
-
-    @property
-    def readings(self) -> int:
-        """Steps on which activations were read."""
-        return self._session.readings
-
-    @property
-    def is_open(self) -> bool:
-        """False once closed."""
-        return self._open
-
-    @property
-    def view(self) -> "RunView":
-        """All that was recorded up to now."""
-        from defib.record.reader import read
-
-        self.flush()
-        return read(self.path)
-
-    def flush(self) -> None:
-        """Brings everything seen so far to the disk."""
-        if self._open:
-            self._session.flush()
-            self._writer.flush()
-
-    def diagnose(self, settings: Settings | None = None) -> "Diagnosis":
-        """What is wrong with the run up to now; see :func:`diagnose`."""
-        return diagnose(self, settings)
-
-    def prognose(self, horizon: int | None = None) -> "Forecast":
-        """What will become of its dead units, from what was kept up to now; see :func:`prognose`."""
-        return prognose(self, horizon=horizon)
-
-    def prescribe(self) -> "tuple[Prescription, ...]":
-        """What could help the run as it is since its last treatment; see :func:`prescribe`."""
-        from defib.therapy import engine
-
-        return engine.prescribe(*self.diagnosed())
-
-    def snapshot(self) -> None:
-        """Copies weights and optimiser state, for treatments that go back (``roll-back``).
-
-        Call it after an optimiser's step, while the run is healthy. Only the last one is kept; it takes
-        as much memory as the model and its optimiser.
-
-        Raises:
-            Refused: If nothing is trained.
-        """  # noqa: DOC502 - the gathering raises it
-        self._vault.keep(self._states(), self._session.steps)
-
-    def log(self, name: str, value: float) -> None:
-        """Keeps a number of the script's own in the record; see :func:`log`."""
-        self._session.log(*logged(name, value))
-
-    def treat(self, what: "str | Prescription | None" = None, /, **dose: "Value") -> "Receipt":
-        """Applies one treatment to the live network, all or nothing; on all ranks at the same step.
-
-        Call it after an optimiser's step and before the next forward pass.
-
-        Args:
-            what: A prescription, or a treatment's slug; None for the first that the diagnosis of now
-                brings and that can be given.
-            **dose: For a slug: how much and where (``layer="fc1"``); its page says what it takes.
-
-        Returns:
-            The receipt: ``receipt.undo()`` restores every bit.
-
-        Raises:
-            Refused: If it cannot be done safely, or nothing is prescribed; nothing is changed then.
-        """  # noqa: DOC502 - care raises it
-        from defib import care
-
-        wanted = care.named(what, dose) if isinstance(what, str) else what or self._first_prescription()
-        step = self._session.steps
-        states = self._vault.lend(self._states())
-        receipt = care.give(states, wanted, lambda data: self.tell(step, data))
-        self.treated()
-        return receipt
-
-    def _states(self) -> "tuple[TrainState, ...]":
-        """What is trained here, gathered anew."""
-        from defib.therapy.gather import gather
-
-        models = next((of for of, run in _LIVE if run is self), ())
-        return gather(cast("tuple[torch.nn.Module, ...]", models))
-
-    @cached_property
-    def _vault(self) -> "Vault":
-        from defib.therapy.vault import Vault
-
-        return Vault()
-
-    def _first_prescription(self) -> "Prescription":
-        from defib.core.errors import Refused
-        from defib.core.prescription import Safety
-
-        wanted = (p for p in self.prescribe() if p.safety is not Safety.SOURCE)
-        found = next(wanted, None)
-        if found is None:
-            raise Refused("nothing that can be treated live was found; see defib prescribe")
-        return found
-
-    def attend(self, care: "Care") -> None:
-        """Lets ``defib run --treat`` treat this run from now on.
-
-        Args:
-            care: What it was asked to do.
-        """
-        self._care = care
-        care.attend(self)
-
-    def diagnosed(self) -> "tuple[Diagnosis, RunView]":
-        """The findings since the last treatment, and what they rest on."""
-        from defib.core.window import since
-
-        view = since(self.view, self._treated)
-        return diagnose(view), view
-
-    def tell(self, step: int, data: "dict[str, Any]") -> None:
-        """Writes into the record what was done about the network."""
-        self._writer.event(step, "treatment", data)
-
-    def treated(self) -> None:
-        """The network was changed on purpose: it is looked at anew from here on."""
-        self._treated = self._session.steps
-        self._session.renew()
-
-    def close(self, status: str = "finished") -> None:
-        """Ends watching; the record is complete. A second call does nothing.
-
-        Args:
-            status: How the run ended: "finished" or "interrupted".
-        """
-        if self._open:
-            self._open = False
-            _LIVE[:] = [(of, run) for of, run in _LIVE if run is not self]
-            atexit.unregister(self._at_exit)
-            if self._care is not None:
-                self._care.release()
-            self._session.close(status)
-
-    def _at_exit(self) -> None:
-        """Closes what the user left open; a forked child has nothing to close."""
-        if self._pid == os.getpid():
-            self.close(ending())
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, _error: BaseException | None, _tb: TracebackType | None
-    ) -> None:
-        self.close("finished" if kind is None else "interrupted")
-
-
-_LIVE: list[tuple[tuple[object, ...], LiveRun]] = []
-"""Open runs, each with the models that it watches (none: whatever trains in this process)."""
-
-
-def adopt(live: LiveRun) -> None:
-    """Makes a run that watches everything in this process the one that ``watch`` returns."""
-    atexit.unregister(live._at_exit)  # whoever started it closes it, after the script's own exit handlers
-    _LIVE.append(((), live))
-
-
-def watch(
-    model: "torch.nn.Module | Sequence[torch.nn.Module] | None" = None,
-    optimizer: "torch.optim.Optimizer | Iterable[torch.optim.Optimizer] | None" = None,
-    *,
-    output: str | os.PathLike[str] | None = None,
-    budget: float | str | None = None,
-    every: int | None = None,
-    force: bool = False,
-    autopsy: bool | None = None,
-) -> LiveRun:
-    """Watches a model while it trains; the training itself is not changed by a bit.
-
-    Watching the same model twice gives the same run back. With and without
-    ``with``: a run that is not closed is closed when the process ends.
-
-    Args:
-        model: What to watch, one or several; None for whatever is trained in this process.
-        optimizer: One optimiser or several; left out, those that own the model's
-            parameters are found when they take their first step.
-        output: The record's folder, which must not exist yet; None for
-            ``defib-<script>.<pid>.rec`` in the current folder.
-        budget: Share of the training time that watching may cost, as 0.01 or "1%".
-        every: Steps between readings; None leaves it to the governor.
-        force: Replace a record at ``output``.
-        autopsy: Keep the last steps, and when a unit dies find out by what; takes memory and time
-            (see the page Autopsy). None for the setting ``autopsy``.
-
-    Returns:
-        The live run: ``diagnose()``, ``close()``, ``path``, ``faults``.
-    """
-    models = _several(model)
-    for watched, run in _LIVE:
-        if not watched or any(one is other for one in watched for other in models):
-            return run
-    settings = load_settings()
-    share = settings.budget if budget is None else parse_budget(budget)
-    period = settings.every if every is None else parse_every(every)
-
-    wanted = settings.autopsy if autopsy is None else autopsy
-    inquire, memory = prober(settings.autopsy_memory if wanted else None)
-
-    from defib.capture import session as capture
-    from defib.record.writer import Writer
-
-    path = Path(output) if output is not None else _unused(default_record(sys.argv[0], settings.output))
-    writer = Writer.create(path, rank=rank(), force=force)
-    writer.facts({"target": sys.argv[0]})
-    try:
-        session = capture.start(
-            models or None,
-            _several(optimizer),
-            sink=writer,
-            budget=share,
-            every=period,
-            inquire=inquire,
-            memory=memory,
-        )
-    except BaseException:
-        writer.close("interrupted")
-        raise
-    live = LiveRun(session, writer, writer.path)
-    _LIVE.append((models, live))
-    return live
-
-
-def prober(mebibytes: int | None) -> "tuple[Prober | None, int]":
-    """What looks into killing steps, and the bytes that may be kept for it.
-
-    Args:
-        mebibytes: MiB; None for no autopsies.
-
-    Returns:
-        Both, as ``capture.session.start`` takes them.
-    """
-    if mebibytes is None:
-        return None, 0
-    from defib.probe.kill import inquire
-
-    return inquire, mebibytes << 20
-
-
-def log(name: str, value: float) -> None:
-    """Keeps a number of the script's own in the record, beside the step that was taken last.
-
-    A validation loss, say: passes without a backward are not seen by themselves. A name that holds
-    "val", "test", "dev" or "eval" and "loss" is taken for one, and `overfit` judges by it. Where
-    nothing is under watch this does nothing, so that a script runs the same without defib. Of
-    several numbers of one name on one step the last one counts.
-
-    Args:
-        name: What it is ("val_loss").
-        value: A number, or a tensor or array that holds one.
-
-    Raises:
-        UsageError: If the name is empty or longer than 200 characters, or the value is no number.
-    """  # noqa: DOC502 - the function below raises it
-    name, number = logged(name, value)
-    for _, run in tuple(_LIVE):
-        run.log(name, number)
-
-
-def logged(name: str, value: float) -> tuple[str, float]:
-    """A name and a number that can be kept.
-
-    Returns:
-        Both, the value as a float.
-
-    Raises:
-        UsageError: If they are not what :func:`log` takes.
-    """
-    if not isinstance(name, str) or not 0 < len(name) <= 200:
-        raise UsageError(f"defib.log: the name must be 1 to 200 characters, not {str(name)[:40]!r}")
-    detach = getattr(value, "detach", None)  # torch warns of a number made of a tensor with a graph
-    try:
-        return name, float(value if detach is None else detach())
-    except (TypeError, ValueError, RuntimeError):
-        what = type(value).__name__
-        raise UsageError(f"defib.log: the value of {name!r} must be one number, not a {what}") from None
-
-
-def _several(given: "T | Iterable[T] | None") -> "tuple[T, ...]":
-    """What was given as a tuple, whether it was nothing, one thing or several."""
-    if given is None:
-        return ()
-    # Not "iterable": an nn.Sequential is, and is still one model.
-    is_several = isinstance(given, (list, tuple, set, Iterator))
-    return tuple(cast("Iterable[T]", given)) if is_several else (cast("T", given),)
 
 
 def open_run(path: str | os.PathLike[str]) -> Run:
@@ -417,7 +111,7 @@ def open_run(path: str | os.PathLike[str]) -> Run:
 
 
 def diagnose(
-    run: "str | os.PathLike[str] | Run | LiveRun | RunView", settings: Settings | None = None
+    run: "str | os.PathLike[str] | AnyRun | RunView", settings: Settings | None = None
 ) -> "Diagnosis":
     """Says what is wrong with a run, from its record alone.
 
@@ -442,7 +136,7 @@ def diagnose(
 
 
 def prognose(
-    what: "str | os.PathLike[str] | Run | LiveRun | RunView | torch.nn.Module",
+    what: "str | os.PathLike[str] | AnyRun | RunView | torch.nn.Module",
     optimizer: "torch.optim.Optimizer | Iterable[torch.optim.Optimizer] | None" = None,
     data: object = None,
     *,
@@ -478,7 +172,7 @@ def prognose(
 
     if isinstance(what, (str, os.PathLike)):
         what = open_run(what)
-    if isinstance(what, (Run, LiveRun, RunView)):
+    if isinstance(what, (AnyRun, RunView)):
         from defib.diagnosis.prognosis.of_run import forecast
 
         view = what if isinstance(what, RunView) else what.view
@@ -487,15 +181,19 @@ def prognose(
         raise UsageError("a model's prognosis takes its optimizer and all data: prognose(model, opt, data)")
     from defib.seer import forecast_of_model
 
-    live = next((run for of, run in _LIVE if any(one is what for one in of)), None)
-    steps = 0 if live is None else live._session.steps
-    several = _several(optimizer)
+    live = WATCHED.watching_by_name(what)
     return forecast_of_model(
-        what, several, data, scheduler=scheduler, every=every, horizon=horizon, step=steps
+        what,
+        several(optimizer),
+        data,
+        scheduler=scheduler,
+        every=every,
+        horizon=horizon,
+        step=0 if live is None else live.steps,
     )
 
 
-def prescribe(run: "str | os.PathLike[str] | Run | LiveRun") -> "tuple[Prescription, ...]":
+def prescribe(run: "str | os.PathLike[str] | AnyRun") -> "tuple[Prescription, ...]":
     """What could help, the most promising first for each finding.
 
     Args:
@@ -504,11 +202,7 @@ def prescribe(run: "str | os.PathLike[str] | Run | LiveRun") -> "tuple[Prescript
     Returns:
         Treatments with dose and reason; those that only the source can carry out bring a patch.
     """
-    from defib.therapy import engine
-
-    if isinstance(run, (str, os.PathLike)):
-        run = open_run(run)
-    return run.prescribe() if isinstance(run, LiveRun) else engine.prescribe(diagnose(run), run.view)
+    return (open_run(run) if isinstance(run, (str, os.PathLike)) else run).prescribe()
 
 
 def plan(path: str | os.PathLike[str], only: str | None = None) -> "Plan":
@@ -539,77 +233,9 @@ def plan(path: str | os.PathLike[str], only: str | None = None) -> "Plan":
     )
 
 
-def treatments() -> "tuple[type[Treatment], ...]":
-    """Every treatment, ours and those of other distributions."""
-    from defib.therapy import engine
-
-    return engine.treatments()
-
-
 def _check_slugs(settings: Settings) -> None:
     """Refuses limits for a rule that nobody knows: a misspelt one would silently do nothing."""
     known = [rule.slug for rule in rules()] if settings.rules else []
     for slug in settings.rules:
         if slug not in known:
             raise UsageError(f"{settings.source}: no rule {slug!r}; there are {', '.join(known)}")
-
-
-def rules() -> "tuple[type[Rule], ...]":
-    """Every rule that a run is judged by, ours and those of other distributions."""
-    from defib.core.catalogue import entries
-    from defib.diagnosis.engine import GROUP, PACKAGE
-    from defib.diagnosis.rule import Rule
-
-    return entries(Rule, PACKAGE, GROUP)  # type: ignore[type-abstract]
-
-
-def explain(slug: str) -> str:
-    """The page of a rule, a cause, a treatment or an error.
-
-    Args:
-        slug: "dead-unit", "born-dead", "recycle-dead-units", "record-damaged", ...
-
-    Returns:
-        Text of several lines.
-    """
-    from defib.probe.rules import PAGES
-    from defib.report.pages import LimitLine, RulePage, page
-
-    pages = {own: RulePage(text=each.text, causes=each.causes) for own, each in PAGES.items()}
-    for rule in rules():
-        limits = (
-            LimitLine(name=n.name, value=n.default, unit=n.unit, meaning=n.meaning, reason=n.reason)
-            for n in rule.limits
-        )
-        text = sys.modules[rule.__module__].__doc__ or ""
-        pages[rule.slug] = RulePage(text=text, causes=rule.causes, limits=tuple(limits))
-    return page(slug, pages, treatment_pages())
-
-
-def treatment_pages() -> dict[str, str]:
-    """The page of each of our own treatments, by its slug; torch is not imported for it."""
-    from defib.core.catalogue import outlines
-
-    return {each.slug: each.text for each in outlines("defib.therapy.treatments")}
-
-
-def ending() -> str:
-    """How the script ends, as far as an exit handler can know."""
-    error = getattr(sys, "last_value", None)
-    if isinstance(error, KeyboardInterrupt):
-        return "interrupted"
-    return "finished" if error is None else f"failed: {type(error).__name__}"
-
-
-def rank() -> int:
-    """Rank of this process in a distributed job; 0 outside of one."""
-    text = os.environ.get("RANK", "0")
-    return int(text) if text.isdecimal() else 0
-
-
-def _unused(path: Path) -> Path:
-    """The path, or the next free variation of it where one process makes several records."""
-    if rank() != 0 or os.environ.get("WORLD_SIZE", "1") not in {"", "1"}:
-        return path  # ranks must agree on a name, so none of them may look around
-    names = [path, *(path.with_name(f"{path.stem}-{n}{path.suffix}") for n in range(2, 1000))]
-    return next((p for p in names if not os.path.lexists(p)), path)

@@ -3,10 +3,11 @@
 import sys
 from pathlib import Path
 
-from defib.api import LiveRun, adopt, diagnose, ending, prober, rank
+from defib.api import diagnose
 from defib.care import Care, parse_order
 from defib.core.config import Settings, load_settings
 from defib.core.errors import DefibError
+from defib.live import LiveRun, adopt, ending, prober, rank
 
 
 def launched(carried: str) -> LiveRun:
@@ -33,7 +34,12 @@ def launched(carried: str) -> LiveRun:
     care = None if order is None else Care(order)
     inquire, memory = prober(launch.autopsy)
     session = capture.start(
-        sink=writer, budget=launch.budget, every=launch.every, inquire=inquire, memory=memory
+        sink=writer,
+        budget=launch.budget,
+        every=launch.every,
+        inquire=inquire,
+        memory=memory,
+        keep_inputs=launch.keep_inputs,
     )
     live = LiveRun(session, writer, launch.output)
     adopt(live)
@@ -43,6 +49,15 @@ def launched(carried: str) -> LiveRun:
         from defib.trials.end import end_after
 
         end_after(launch.stop_at)
+    if launch.race is not None:
+        from defib.trials.end import race
+        from defib.trials.race import from_file
+
+        race(
+            from_file(Path(launch.race)),
+            lambda: live.view,
+            lambda step, data: writer.event(step, "trial", data),
+        )
     return live
 
 
@@ -88,12 +103,13 @@ def conclude(path: Path, quiet: bool = False, settings: Settings | None = None) 
     try:
         if quiet or rank() != 0:
             return
-        from defib.report.terminal import say, style_of
+        from defib.report.terminal import encoding_of, say, style_of
         from defib.report.text import to_text
-        from defib.report.wording import escaped
+        from defib.report.wording import escaped, spelt_in
 
         try:
-            text = to_text(diagnose(path, settings), style_of(sys.stderr))
+            with spelt_in(encoding_of(sys.stderr)):
+                text = to_text(diagnose(path, settings), style_of(sys.stderr))
         except DefibError as error:
             text = escaped(f"defib: {error}")
         except Exception as error:  # noqa: BLE001 - the script's own end must not be spoilt

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 import defib
-from defib.api import LiveRun
+from defib.live import LiveRun
 from defib.core.finding import Cause, Finding
 
 T, BATCH = 100, 64

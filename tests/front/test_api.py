@@ -7,7 +7,7 @@ import sys
 import pytest
 
 import defib
-from defib import api, script
+from defib import api, live, script
 from defib.core.config import Settings
 from defib.core.errors import NotFound, OutputError, UsageError
 from defib.core.finding import Diagnosis, Fault, Severity, Verdict
@@ -165,7 +165,7 @@ print("torch" in sys.modules)
 torch = pytest.importorskip("torch")
 
 
-def trained(run: "api.LiveRun | None", net: "torch.nn.Module", steps: int = 12) -> None:
+def trained(run: "live.LiveRun | None", net: "torch.nn.Module", steps: int = 12) -> None:
     """Trains a small classifier on noise."""
     optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
     source = torch.Generator().manual_seed(0)

@@ -256,7 +256,7 @@ def test_rules_are_listed_in_80_columns_and_as_json(defib):
 
 
 def test_every_cause_and_error_has_a_page():
-    from defib.api import explain
+    from defib.catalogues import explain
     from defib.core.finding import Cause
 
     for cause in Cause:

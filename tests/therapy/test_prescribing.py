@@ -202,7 +202,7 @@ def test_nothing_to_treat_is_said(tmp_path: Path) -> None:
 
 def test_a_treatment_s_page_is_printed_without_importing_torch(tmp_path: Path) -> None:
     program = (
-        "import sys; from defib import api; text = api.explain('recycle-dead-units'); "
+        "import sys; from defib import catalogues; text = catalogues.explain('recycle-dead-units'); "
         "print('torch' in sys.modules, text.splitlines()[0], 'References:' in text)"
     )
     done = subprocess.run(
@@ -212,12 +212,12 @@ def test_a_treatment_s_page_is_printed_without_importing_torch(tmp_path: Path) -
 
 
 def test_every_treatment_has_a_page_by_its_slug() -> None:
-    from defib import api
+    from defib import catalogues
 
-    pages = api.treatment_pages()
-    assert {t.slug for t in api.treatments()} <= set(pages)
+    pages = catalogues.treatment_pages()
+    assert {t.slug for t in catalogues.treatments()} <= set(pages)
     for slug in pages:
-        page = api.explain(slug)
+        page = catalogues.explain(slug)
         assert page.startswith(f"treatment {slug}\n")
         assert max(map(len, page.splitlines())) <= 80
 

@@ -22,8 +22,8 @@ class Explain(Command):
         parser.add_argument("slug", metavar="SLUG", help="for example dead-unit, or born-dead")
 
     def run(self, options: argparse.Namespace) -> int:
-        from defib import api
+        from defib import catalogues
         from defib.report.terminal import say
 
-        say(api.explain(options.slug), sys.stdout)
+        say(catalogues.explain(options.slug), sys.stdout)
         return 0

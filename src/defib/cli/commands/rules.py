@@ -21,10 +21,10 @@ class Rules(Command):
         parser.add_argument("--json", action="store_true", help="a JSON list instead of a table")
 
     def run(self, options: argparse.Namespace) -> int:
-        from defib import api
+        from defib import catalogues
         from defib.report.terminal import say
 
-        rules = api.rules()
+        rules = catalogues.rules()
         if options.json:
             import json
 

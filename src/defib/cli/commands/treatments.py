@@ -22,10 +22,10 @@ class Treatments(Command):
         parser.add_argument("--json", action="store_true", help="a JSON list instead of a table")
 
     def run(self, options: argparse.Namespace) -> int:
-        from defib import api
+        from defib import catalogues
         from defib.report.terminal import say
 
-        found = sorted(api.treatments(), key=lambda t: (t.safety.rank, t.slug))
+        found = sorted(catalogues.treatments(), key=lambda t: (t.safety.rank, t.slug))
         if options.json:
             import json
 

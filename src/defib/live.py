@@ -1,0 +1,364 @@
+"""Watching a training run while it goes on, and treating it."""
+
+import atexit
+import os
+import sys
+from collections.abc import Iterable, Sequence
+from functools import cached_property
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self, cast
+
+from defib.api import WATCHED, AnyRun, diagnose
+from defib.core.config import load_settings, parse_budget, parse_every
+from defib.core.errors import UsageError
+from defib.core.launch_options import default_record
+from defib.watched import Register, several
+
+if TYPE_CHECKING:
+    import torch
+
+    from defib.capture.session import Session
+    from defib.care import Care
+    from defib.core.finding import Diagnosis
+    from defib.core.kill import Prober
+    from defib.core.prescription import Prescription, Value
+    from defib.core.run import RunView
+    from defib.record.writer import Writer
+    from defib.therapy.surgery import Receipt
+    from defib.therapy.train_state import TrainState
+    from defib.therapy.vault import Vault
+
+
+class LiveRun(AnyRun):
+    """A training run under watch: the eyes (a session) and the record they write.
+
+    Attributes:
+        path: The record's folder.
+    """
+
+    def __init__(self, session: "Session", writer: "Writer", path: Path) -> None:
+        self.path = path
+        self._session = session
+        self._writer = writer
+        self._open = True
+        self._pid = os.getpid()
+        self._care: Care | None = None
+        self._treated = 0
+        atexit.register(self._at_exit)
+
+    @property
+    def faults(self) -> int:
+        """Faults of defib's own that were swallowed so that training could go on."""
+        return self._session.faults
+
+    @property
+    def record_fault(self) -> str | None:
+        """What last went wrong with writing the record (a full disk); None if nothing did."""
+        return self._writer.fault
+
+    @property
+    def readings(self) -> int:
+        """Steps on which activations were read."""
+        return self._session.readings
+
+    @property
+    def steps(self) -> int:
+        """Optimiser steps taken under watch."""
+        return self._session.steps
+
+    @property
+    def is_open(self) -> bool:
+        """False once closed."""
+        return self._open
+
+    @property
+    def view(self) -> "RunView":
+        """All that was recorded up to now."""
+        from defib.record.reader import read
+
+        self.flush()
+        return read(self.path)
+
+    def flush(self) -> None:
+        """Brings everything seen so far to the disk."""
+        if self._open:
+            self._session.flush()
+            self._writer.flush()
+
+    def prescribe(self) -> "tuple[Prescription, ...]":
+        """What could help the run as it is since its last treatment; see :func:`prescribe`."""
+        from defib.therapy import engine
+
+        return engine.prescribe(*self.diagnosed())
+
+    def snapshot(self) -> None:
+        """Copies weights and optimiser state, for treatments that go back (``roll-back``).
+
+        Call it after an optimiser's step, while the run is healthy. Only the last one is kept; it takes
+        as much memory as the model and its optimiser.
+
+        Raises:
+            Refused: If nothing is trained.
+        """  # noqa: DOC502 - the gathering raises it
+        self._vault.keep(self._states(), self._session.steps)
+        self.tell(self._session.steps, {"treatment": "roll-back", "stage": "kept"})
+
+    def log(self, name: str, value: float) -> None:
+        """Keeps a number of the script's own in the record; see :func:`log`."""
+        self._session.log(*logged(name, value))
+
+    def treat(self, what: "str | Prescription | None" = None, /, **dose: "Value") -> "Receipt":
+        """Applies one treatment to the live network, all or nothing; on all ranks at the same step.
+
+        Call it after an optimiser's step and before the next forward pass.
+
+        Args:
+            what: A prescription, or a treatment's slug; None for the first that the diagnosis of now
+                brings and that can be given.
+            **dose: For a slug: how much and where (``layer="fc1"``); its page says what it takes.
+
+        Returns:
+            The receipt: ``receipt.undo()`` restores every bit.
+
+        Raises:
+            Refused: If it cannot be done safely, or nothing is prescribed; nothing is changed then.
+        """  # noqa: DOC502 - care raises it
+        from defib import care
+
+        wanted = care.named(what, dose) if isinstance(what, str) else what or self._first_prescription()
+        step = self._session.steps
+        states = self._vault.lend(self._states())
+        receipt = care.give(states, wanted, lambda data: self.tell(step, data))
+        self.treated()
+        return receipt
+
+    def _states(self) -> "tuple[TrainState, ...]":
+        """What is trained here, gathered anew."""
+        from defib.therapy.gather import gather
+
+        return gather(cast("tuple[torch.nn.Module, ...]", _LIVE.models_of(self)))
+
+    @cached_property
+    def _vault(self) -> "Vault":
+        from defib.therapy.vault import Vault
+
+        return Vault()
+
+    def _first_prescription(self) -> "Prescription":
+        from defib.core.errors import Refused
+        from defib.core.prescription import Safety
+
+        wanted = (p for p in self.prescribe() if p.safety is not Safety.SOURCE)
+        found = next(wanted, None)
+        if found is None:
+            raise Refused("nothing that can be treated live was found; see defib prescribe")
+        return found
+
+    def attend(self, care: "Care") -> None:
+        """Lets ``defib run --treat`` treat this run from now on.
+
+        Args:
+            care: What it was asked to do.
+        """
+        self._care = care
+        care.attend(self)
+
+    def diagnosed(self) -> "tuple[Diagnosis, RunView]":
+        """The findings since the last treatment, and what they rest on."""
+        from defib.core.window import since
+
+        view = since(self.view, self._treated)
+        return diagnose(view), view
+
+    def tell(self, step: int, data: "dict[str, Any]") -> None:
+        """Writes into the record what was done about the network."""
+        self._writer.event(step, "treatment", data)
+
+    def treated(self) -> None:
+        """The network was changed on purpose: it is looked at anew from here on."""
+        self._treated = self._session.steps
+        self._session.renew()
+
+    def close(self, status: str = "finished") -> None:
+        """Ends watching; the record is complete. A second call does nothing.
+
+        Args:
+            status: How the run ended: "finished" or "interrupted".
+        """
+        if self._open:
+            self._open = False
+            _LIVE.remove(self)
+            atexit.unregister(self._at_exit)
+            if self._care is not None:
+                self._care.release()
+            self._session.close(status)
+
+    def _at_exit(self) -> None:
+        """Closes what the user left open; a forked child has nothing to close."""
+        if self._pid == os.getpid():
+            self.close(ending())
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, _error: BaseException | None, _tb: TracebackType | None
+    ) -> None:
+        self.close("finished" if kind is None else "interrupted")
+
+
+_LIVE = cast("Register[LiveRun]", WATCHED)
+"""The open runs of this process: only live ones are ever entered."""
+
+
+def adopt(live: LiveRun) -> None:
+    """Makes a run that watches everything in this process the one that ``watch`` returns."""
+    atexit.unregister(live._at_exit)  # whoever started it closes it, after the script's own exit handlers
+    _LIVE.add((), live)
+
+
+def watch(
+    model: "torch.nn.Module | Sequence[torch.nn.Module] | None" = None,
+    optimizer: "torch.optim.Optimizer | Iterable[torch.optim.Optimizer] | None" = None,
+    *,
+    output: str | os.PathLike[str] | None = None,
+    budget: float | str | None = None,
+    every: int | None = None,
+    force: bool = False,
+    autopsy: bool | None = None,
+    keep_inputs: bool | None = None,
+) -> LiveRun:
+    """Watches a model while it trains; the training itself is not changed by a bit.
+
+    Watching the same model twice gives the same run back. With and without
+    ``with``: a run that is not closed is closed when the process ends.
+
+    Args:
+        model: What to watch, one or several; None for whatever is trained in this process.
+        optimizer: One optimiser or several; left out, those that own the model's
+            parameters are found when they take their first step.
+        output: The record's folder, which must not exist yet; None for
+            ``defib-<script>.<pid>.rec`` in the current folder.
+        budget: Share of the training time that watching may cost, as 0.01 or "1%".
+        every: Steps between readings; None leaves it to the governor.
+        force: Replace a record at ``output``.
+        autopsy: Keep the last steps, and when a unit dies find out by what; takes memory and time
+            (see the page Autopsy). None for the setting ``autopsy``.
+        keep_inputs: Keep samples of what feeds a layer in the record, for the prognosis. None for the
+            setting ``keep_inputs``.
+
+    Returns:
+        The live run: ``diagnose()``, ``close()``, ``path``, ``faults``.
+    """
+    models = several(model)
+    known = _LIVE.watching(models)
+    if known is not None:
+        return known
+    settings = load_settings()
+    share = settings.budget if budget is None else parse_budget(budget)
+    period = settings.every if every is None else parse_every(every)
+
+    wanted = settings.autopsy if autopsy is None else autopsy
+    inquire, memory = prober(settings.autopsy_memory if wanted else None)
+
+    from defib.capture import session as capture
+    from defib.record.writer import Writer
+
+    path = Path(output) if output is not None else _unused(default_record(sys.argv[0], settings.output))
+    writer = Writer.create(path, rank=rank(), force=force)
+    writer.facts({"target": sys.argv[0]})
+    try:
+        session = capture.start(
+            models or None,
+            several(optimizer),
+            sink=writer,
+            budget=share,
+            every=period,
+            inquire=inquire,
+            memory=memory,
+            keep_inputs=settings.keep_inputs if keep_inputs is None else keep_inputs,
+        )
+    except BaseException:
+        writer.close("interrupted")
+        raise
+    live = LiveRun(session, writer, writer.path)
+    _LIVE.add(models, live)
+    return live
+
+
+def prober(mebibytes: int | None) -> "tuple[Prober | None, int]":
+    """What looks into killing steps, and the bytes that may be kept for it.
+
+    Args:
+        mebibytes: MiB; None for no autopsies.
+
+    Returns:
+        Both, as ``capture.session.start`` takes them.
+    """
+    if mebibytes is None:
+        return None, 0
+    from defib.probe.kill import inquire
+
+    return inquire, mebibytes << 20
+
+
+def log(name: str, value: float) -> None:
+    """Keeps a number of the script's own in the record, beside the step that was taken last.
+
+    A validation loss, say: passes without a backward are not seen by themselves. A name that holds
+    "val", "test", "dev" or "eval" and "loss" is taken for one, and `overfit` judges by it. Where
+    nothing is under watch this does nothing, so that a script runs the same without defib. Of
+    several numbers of one name on one step the last one counts.
+
+    Args:
+        name: What it is ("val_loss").
+        value: A number, or a tensor or array that holds one.
+
+    Raises:
+        UsageError: If the name is empty or longer than 200 characters, or the value is no number.
+    """  # noqa: DOC502 - the function below raises it
+    name, number = logged(name, value)
+    for run in _LIVE.runs():
+        run.log(name, number)
+
+
+def logged(name: str, value: float) -> tuple[str, float]:
+    """A name and a number that can be kept.
+
+    Returns:
+        Both, the value as a float.
+
+    Raises:
+        UsageError: If they are not what :func:`log` takes.
+    """
+    if not isinstance(name, str) or not 0 < len(name) <= 200:
+        raise UsageError(f"defib.log: the name must be 1 to 200 characters, not {str(name)[:40]!r}")
+    detach = getattr(value, "detach", None)  # torch warns of a number made of a tensor with a graph
+    try:
+        return name, float(value if detach is None else detach())
+    except (TypeError, ValueError, RuntimeError):
+        what = type(value).__name__
+        raise UsageError(f"defib.log: the value of {name!r} must be one number, not a {what}") from None
+
+
+def ending() -> str:
+    """How the script ends, as far as an exit handler can know."""
+    error = getattr(sys, "last_value", None)
+    if isinstance(error, KeyboardInterrupt):
+        return "interrupted"
+    return "finished" if error is None else f"failed: {type(error).__name__}"
+
+
+def rank() -> int:
+    """Rank of this process in a distributed job; 0 outside of one."""
+    text = os.environ.get("RANK", "0")
+    return int(text) if text.isdecimal() else 0
+
+
+def _unused(path: Path) -> Path:
+    """The path, or the next free variation of it where one process makes several records."""
+    if rank() != 0 or os.environ.get("WORLD_SIZE", "1") not in {"", "1"}:
+        return path  # ranks must agree on a name, so none of them may look around
+    names = [path, *(path.with_name(f"{path.stem}-{n}{path.suffix}") for n in range(2, 1000))]
+    return next((p for p in names if not os.path.lexists(p)), path)
