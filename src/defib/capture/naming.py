@@ -10,9 +10,12 @@ from time import monotonic
 import torch
 from torch import nn
 
+from defib.capture.bare import bare_layers
 from defib.core.run import Layer
 
 _REST = 20
+_BARE = "Tensor"
+"""The kind of a layer without a module."""
 _WRAPPERS = {
     "DistributedDataParallel": "module.",
     "DataParallel": "module.",
@@ -88,6 +91,29 @@ class Names:
         end = monotonic()
         self._next_search = end + _REST * (end - start)
 
+    def adopt(self, parameters: Iterable[torch.Tensor]) -> None:
+        """Take in those of an optimiser's parameters that no module owns, as layers of their own."""
+        for layer in bare_layers([p for p in parameters if self.owner(p) is None], self._layers):
+            fields = layer.fields
+            for name, (field, parameter) in zip(layer.names, fields.items(), strict=True):
+                owner = Owner(
+                    name=name,
+                    path=layer.path,
+                    kind=_BARE,
+                    field=field,
+                    units=layer.units,
+                    transposed=layer.transposed,
+                )
+                self._owners[id(parameter)] = (weakref.ref(parameter), owner)
+            self._parameters[layer.path] = [weakref.ref(p) for p in fields.values()]
+            self._layers[layer.path] = Layer(
+                path=layer.path,
+                kind=_BARE,
+                units=layer.units,
+                parameters=layer.names,
+                dtypes=tuple(_format(p) for p in fields.values()),
+            )
+
     def complete(self) -> None:
         """Take in lazy modules that have got their parameters by now."""
         unborn, self._unborn = self._unborn, []
@@ -102,7 +128,9 @@ class Names:
     def renew(self) -> None:
         """Modules were exchanged or added: the known models are gone through again."""
         roots, self._roots = self._roots, []
-        self._owners, self._layers, self._parameters = {}, {}, {}
+        self._owners = {i: known for i, known in self._owners.items() if known[1].kind == _BARE}
+        self._layers = {path: layer for path, layer in self._layers.items() if layer.kind == _BARE}
+        self._parameters = {path: self._parameters[path] for path in self._layers}
         for prefix, ref in roots:
             root = ref()
             if root is not None:
