@@ -1,5 +1,7 @@
 """Time to unstick of saturated units, and the return rate of silent ones."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -7,7 +9,12 @@ import torch
 from defib.core.errors import UsageError
 from defib.core.prognosis import Outlook
 from defib.diagnosis.prognosis.hazard import return_rate
-from defib.diagnosis.prognosis.unstick import prognose_saturated, steps_to_unstick
+from defib.diagnosis.prognosis.unstick import (
+    Normaliser,
+    prognose_saturated,
+    steps_to_unstick,
+    steps_to_unstick_normalised,
+)
 
 
 @pytest.mark.parametrize("name", ["sigmoid", "tanh"])
@@ -27,6 +34,50 @@ def test_the_time_to_unstick_is_that_of_gradient_descent(name, size):
         steps += 1
     guess = steps_to_unstick(name, [size], lr=lr, error=error, input_square=5.0)[0]
     assert guess == pytest.approx(steps, rel=0.05, abs=2)
+
+
+RULES = {
+    "Adam": Normaliser(lr=0.01, mean=0.9, size=0.999, eps=1e-8),
+    "AdamW": Normaliser(lr=0.01, mean=0.9, size=0.999, eps=1e-8),
+    "RMSprop": Normaliser(lr=0.01, mean=0.0, size=0.99, eps=1e-8),
+    "Adamax": Normaliser(lr=0.01, mean=0.9, size=0.999, eps=1e-8, largest=True),
+}
+
+
+@pytest.mark.parametrize("kind", RULES)
+@pytest.mark.parametrize(
+    ("name", "size", "eps"), [("sigmoid", 9.0, 1e-8), ("tanh", 6.0, 1e-8), ("sigmoid", 9.0, 1e-4)]
+)
+def test_the_time_to_unstick_is_that_of_optimisers_that_divide_by_the_gradients_size(kind, name, size, eps):
+    features, error = 6, 0.05
+    rule = replace(RULES[kind], eps=eps)
+    h = torch.full((features,), 1.5, dtype=torch.float64)
+    w = torch.full((features,), size / (1.5 * features), dtype=torch.float64, requires_grad=True)
+    b = torch.zeros((), dtype=torch.float64, requires_grad=True)
+    settings = {"weight_decay": 0.0} if kind == "AdamW" else {}
+    optimizer = getattr(torch.optim, kind)([w, b], lr=0.0, eps=eps, **settings)
+    free = 2.0 if name == "sigmoid" else 1.0
+    steps = -3_000  # the unit has been saturated for long: the running means have settled
+    while float(w.detach() @ h + b.detach()) > free:
+        if steps == 0:
+            optimizer.param_groups[0]["lr"] = rule.lr
+        optimizer.zero_grad()
+        (error * getattr(torch, name)(w @ h + b)).backward()
+        optimizer.step()
+        steps += 1
+    guess = steps_to_unstick_normalised(
+        name, [size, -size], rule, error=error, features=features, input_square=float(h @ h)
+    )
+    assert guess[0] == guess[1] == pytest.approx(steps, rel=0.15, abs=2)
+    slow = steps_to_unstick(name, [size], lr=rule.lr, error=error, input_square=float(h @ h))[0]
+    assert slow > 2 * guess[0], "gradient descent is another law"
+
+
+def test_without_a_gradient_dividing_by_its_size_helps_nobody():
+    steps = steps_to_unstick_normalised(
+        "tanh", [5.0, 9.5, 0.5], RULES["Adam"], error=[0.0, 0.1, 0.1], features=3, input_square=1.0
+    )
+    assert steps.tolist() == [np.inf, np.inf, 0.0]
 
 
 def test_late_saturation_grows_as_the_exponential():

@@ -224,6 +224,8 @@ class _Seer:
         if remains is not None:
             return f"the state of {len(remains.units)} of the layer's silent units was kept, not theirs"
         wiring = next((w for w in self._run.wirings if w.site.path == finding.layer), None)
+        if self._run.facts.get("keep_inputs") is False:
+            return "no samples were kept to tell it by: the setting keep_inputs was off in this run"
         if _is_normalised(wiring):
             return "a normalisation layer makes their pre-activation, whose inputs move with every batch"
         return "their weights and optimiser state were not kept: the run ended within a second or \

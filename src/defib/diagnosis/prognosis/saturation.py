@@ -13,7 +13,14 @@ from defib.core.prognosis import Mechanism, Outlook, Prognosis
 from defib.core.run import Optimizer, RunView, Wiring, merge
 from defib.core.site import Signal, Site
 from defib.core.tally import Tally
-from defib.diagnosis.prognosis.unstick import OUT, prognose_saturated, steps_to_unstick
+from defib.diagnosis.prognosis.arithmetic import Exact
+from defib.diagnosis.prognosis.unstick import (
+    OUT,
+    Normaliser,
+    prognose_saturated,
+    steps_to_unstick,
+    steps_to_unstick_normalised,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,7 +30,12 @@ class _Signals:
     preactivation: NDArray[np.float64]
     error: NDArray[np.float64]
     input_square: float
+    features: float
     samples: int
+
+
+_NORMALISED = frozenset({"Adam", "AdamW", "RAdam", "RMSprop", "Adamax"})
+"""Optimisers that divide each gradient by its own running size; not NAdam, whose beta_1 changes all along."""
 
 
 def saturated_prognoses(run: RunView, finding: Finding) -> tuple[Prognosis, ...]:
@@ -46,14 +58,7 @@ def saturated_prognoses(run: RunView, finding: Finding) -> tuple[Prognosis, ...]
     if wiring is None or optimizer is None or signals is None:
         return (_unknown(run, finding, why or "the error and the inputs of its units were not read"),)
     units = np.array(finding.units, dtype=np.int64)
-    steps = steps_to_unstick(
-        wiring.activation,
-        signals.preactivation[units],
-        lr=effective_rate(optimizer),
-        error=signals.error[units],
-        input_square=signals.input_square,
-        dtype=wiring.dtype or "float32",
-    )
+    steps = _steps(wiring, optimizer, signals, units)
     return prognose_saturated(
         finding.layer,
         finding.units,
@@ -61,6 +66,42 @@ def saturated_prognoses(run: RunView, finding: Finding) -> tuple[Prognosis, ...]
         as_of=run.steps,
         samples=signals.samples,
         budget=max(1, run.steps),
+    )
+
+
+def _steps(wiring: Wiring, optimizer: Optimizer, signals: _Signals, units: NDArray[np.int64]) -> Exact:
+    """Steps until they are free, by the law of their optimiser."""
+    z, error, dtype = signals.preactivation[units], signals.error[units], wiring.dtype or "float32"
+    if optimizer.kind in _NORMALISED:
+        return steps_to_unstick_normalised(
+            wiring.activation,
+            z,
+            _normaliser(optimizer),
+            error=error,
+            features=signals.features,
+            input_square=signals.input_square,
+            dtype=dtype,
+        )
+    return steps_to_unstick(
+        wiring.activation,
+        z,
+        lr=effective_rate(optimizer),
+        error=error,
+        input_square=signals.input_square,
+        dtype=dtype,
+    )
+
+
+def _normaliser(optimizer: Optimizer) -> Normaliser:
+    """The settings of one of :data:`_NORMALISED`; with RMSprop's momentum its rate in the long run."""
+    group = optimizer.groups[0] if optimizer.groups else {}
+    mean, size = group.get("betas", (0.0, float(group.get("alpha", 0.99))))
+    return Normaliser(
+        lr=float(group.get("lr", 0.0)) / max(1 - float(group.get("momentum", 0.0)), 1e-12),
+        mean=float(mean),
+        size=float(size),
+        eps=float(group.get("eps", 1e-8)),
+        largest=optimizer.kind == "Adamax",
     )
 
 
@@ -84,9 +125,12 @@ def _why_not(wiring: Wiring | None, optimizer: Optimizer | None) -> str:
         return "the time to leave saturation is known for sigmoid and tanh only"
     if wiring.normalised:
         return "a normalisation layer makes its pre-activation"
-    if optimizer is None or optimizer.kind != "SGD":
-        kind = optimizer.kind if optimizer is not None else "no optimiser"
-        return f"the time to leave saturation is known for SGD; {kind} divides by the gradient's size"
+    if optimizer is None:
+        return "no optimiser moves it"
+    if optimizer.kind != "SGD" and optimizer.kind not in _NORMALISED:
+        return f"the time to leave saturation is not known for {optimizer.kind}"
+    if any(group.get("amsgrad") for group in optimizer.groups):
+        return "AMSGrad divides by the largest gradient that it ever saw, which the record does not hold"
     return ""
 
 
@@ -94,16 +138,18 @@ def _signals(run: RunView, wiring: Wiring) -> _Signals | None:
     """The newest readings; None where one of them is missing."""
     z = _late(run, wiring.site, Signal.PREACTIVATION)
     error = _late(run, wiring.site, Signal.ACTIVATION_GRAD)
-    square = _input_square(run, wiring)
+    square, features = _inputs(run, wiring)
     live = run.liveness.get(wiring.site.path)
     batch = live.batch if live is not None else 0.0
-    if z is None or error is None or square is None or z.units != error.units or batch <= 0:
+    if z is None or error is None or not np.isfinite(square) or z.units != error.units or batch <= 0:
         return None
     entries = error.count / max(error.samples, 1)  # positions of a sequence add up as samples do
     with np.errstate(invalid="ignore", divide="ignore"):
         typical = np.sign(z.mean) * np.sqrt(z.squares / z.finite)
         pull = np.abs(error.mean) * entries * batch
-    return _Signals(preactivation=typical, error=pull, input_square=square, samples=z.samples)
+    return _Signals(
+        preactivation=typical, error=pull, input_square=square, features=features, samples=z.samples
+    )
 
 
 def _late(run: RunView, site: Site, signal: Signal) -> Tally | None:
@@ -112,18 +158,21 @@ def _late(run: RunView, site: Site, signal: Signal) -> Tally | None:
     return merge(r.tally for r in readings[len(readings) // 2 :])
 
 
-def _input_square(run: RunView, wiring: Wiring) -> float | None:
-    """Mean of |h|^2 over the samples, h what feeds the layer; None if it was not read."""
+def _inputs(run: RunView, wiring: Wiring) -> tuple[float, float]:
+    """Mean of |h|^2 over the samples, h what feeds the layer, and its length; nan if it was not read."""
     if wiring.inputs:
         tallies = [_late(run, site, Signal.ACTIVATION) for site in wiring.inputs]
-        known = [float((t.squares / np.maximum(t.finite, 1)).sum()) for t in tallies if t is not None]
-        return sum(known) if len(known) == len(tallies) else None
+        known = [t for t in tallies if t is not None]
+        if len(known) < len(tallies):
+            return np.nan, np.nan
+        square = sum(float((t.squares / np.maximum(t.finite, 1)).sum()) for t in known)
+        return square, float(sum(t.units for t in known))
     objective = run.objective
     if objective is None or objective.input_layer != wiring.site.path:
-        return None
+        return np.nan, np.nan
     features = objective.last("input_features")
-    square = objective.last("input_mean") ** 2 + objective.last("input_std") ** 2
-    return features * square if np.isfinite(features * square) else None
+    square = features * (objective.last("input_mean") ** 2 + objective.last("input_std") ** 2)
+    return square, features
 
 
 def _unknown(run: RunView, finding: Finding, why: str) -> Prognosis:
