@@ -102,7 +102,7 @@ class LiveRun(AnyRun):
             Refused: If nothing is trained.
         """  # noqa: DOC502 - the gathering raises it
         self._vault.keep(self._states(), self._session.steps)
-        self.tell(self._session.steps, {"treatment": "roll-back", "stage": "kept"})
+        self.kept(self._session.steps)
 
     def log(self, name: str, value: float) -> None:
         """Keeps a number of the script's own in the record; see :func:`log`."""
@@ -174,6 +174,10 @@ class LiveRun(AnyRun):
     def tell(self, step: int, data: "dict[str, Any]") -> None:
         """Writes into the record what was done about the network."""
         self._writer.event(step, "treatment", data)
+
+    def kept(self, step: int) -> None:
+        """Writes into the record that a snapshot was taken."""
+        self._writer.event(step, "snapshot", {})
 
     def treated(self) -> None:
         """The network was changed on purpose: it is looked at anew from here on."""

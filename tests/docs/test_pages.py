@@ -85,7 +85,7 @@ def test_the_table_of_exit_codes_has_every_code(pages: dict[str, str]) -> None:
 def test_every_setting_and_every_limit_of_a_rule_is_on_the_settings_page(
     generator: ModuleType, pages: dict[str, str]
 ) -> None:
-    for key in ("budget", "every", "output", "quiet", "rules"):
+    for key in ("budget", "every", "output", "quiet", "keep_inputs", "rules"):
         assert key in pages["settings.md"]
     for rule in generator.rules():
         for limit in rule.limits:

@@ -43,7 +43,9 @@ class Launched:
         treat_at: Optimiser step at which those that are named are given.
         seed_shift: Added to every seed that the script sets.
         stop_at: Optimiser step after which the script is ended.
+        race: File with the losses of a control run that it has to beat, absolute; None for none.
         autopsy: MiB that an autopsy may keep of the last steps; None for no autopsies.
+        keep_inputs: Keep samples of what feeds a layer in the record.
     """
 
     target: str
@@ -58,7 +60,9 @@ class Launched:
     treat_at: int = 0
     seed_shift: int | None = None
     stop_at: int | None = None
+    race: str | None = None
     autopsy: int | None = None
+    keep_inputs: bool = True
 
     def to_text(self) -> str:
         """One line for the environment; it does not grow with the script's arguments."""
@@ -123,7 +127,9 @@ def _launched(options: LaunchOptions) -> Launched:
         treat_at=options.treat_at,
         seed_shift=options.seed_shift,
         stop_at=options.stop_at,
+        race=None if options.race is None else os.path.abspath(options.race),
         autopsy=options.autopsy,
+        keep_inputs=options.keep_inputs,
     )
 
 

@@ -54,6 +54,7 @@ class Recorder:
         optimizers: The optimisers to count; empty for all that step parameters of the models.
         budget: Share of the run's time that may be spent.
         every: Read every N-th step; None to let the budget decide.
+        keep_inputs: Keep samples of what feeds a layer, for the prognosis of dead units.
     """
 
     def __init__(
@@ -63,6 +64,7 @@ class Recorder:
         optimizers: Iterable[torch.optim.Optimizer] = (),
         budget: float = 0.01,
         every: int | None = None,
+        keep_inputs: bool = True,
     ) -> None:
         self.names = Names(roots)
         self.governor = Governor(budget, every)
@@ -78,7 +80,7 @@ class Recorder:
         self._norms: dict[int, tuple[int, StepNorms]] = {}
         self._starts: dict[int, Start] = {}
         self._secants = Secants()
-        self._custody = Custody(sink, budget)
+        self._custody = Custody(sink, budget, samples=keep_inputs)
         self._stepping: Clock | None = None
         self.autopsies: Autopsies | None = None
         self._armed = True
@@ -275,6 +277,7 @@ class Recorder:
                 return None
             if not self._given:
                 self.names.search(parameters)
+                self.names.adopt(parameters)
             if not self._clocks:
                 self._started = self._last_step = perf_counter()
             self._clocks[id(optimizer)] = clock

@@ -51,6 +51,11 @@ SPARE_BYTES = 64 << 10
 PENDING = 16
 """Samplings of one layer that wait to be taken in at most."""
 
+EARLY = 6
+"""Writings that do not wait: the first ones, each when there are more silent units by a tenth."""
+
+_GROWTH = 1.1
+
 BYTES_A_SECOND = 8 << 20
 """Remains are written again no faster than this times the budget: compressing takes time from training."""
 
@@ -120,11 +125,14 @@ class Custody:
     Args:
         sink: Takes them.
         budget: Share of the run's time that may be spent.
+        samples: Keep samples of what feeds a layer; without them nothing can be foretold, and nothing
+            is kept at all.
     """
 
-    def __init__(self, sink: Sink, budget: float) -> None:
+    def __init__(self, sink: Sink, budget: float, *, samples: bool = True) -> None:
         self._sink = sink
         self._silent = 0
+        self._early = EARLY
         self._rate = BYTES_A_SECOND * max(budget, 1e-6)
         self._layers: dict[str, _Layer] = {}
         self._sent: list[_Sent] = []
@@ -132,7 +140,7 @@ class Custody:
         # Generators of our own: the user's are not to be touched.
         self._random = np.random.default_rng(0)
         self._offset = random.Random(0)
-        self._off = False
+        self._off = not samples
 
     def sample(self, walk: Walk) -> None:
         """A backward is read: take samples of what feeds the layers that can die."""
@@ -185,8 +193,10 @@ class Custody:
         self._settle(last)
         now = monotonic()
         silent = sum(_silent(s) for c in clocks for p, s in c.vitals.states.items() if p in self._layers)
-        # Twice as many as were kept: at most a few times a run, and a short run has no second chance.
-        if now >= self._next_write or last or silent > 2 * self._silent:
+        # A short run has no second chance: at its end the optimiser may be gone before we are asked.
+        growth = _GROWTH if self._early else 2.0
+        if now >= self._next_write or last or silent > growth * self._silent:
+            self._early -= self._early > 0
             self._silent = silent
             weight = 0
             for clock in clocks:

@@ -105,6 +105,7 @@ def start(
     every: int | None = None,
     inquire: Prober | None = None,
     memory: int = 0,
+    keep_inputs: bool = True,
 ) -> Session:
     """Watch a model, or whatever is trained.
 
@@ -116,13 +117,16 @@ def start(
         every: Read every N-th step whatever it costs; None to let the budget decide.
         inquire: Looks into killing steps; None for no autopsies.
         memory: Bytes that an autopsy may keep of the last steps.
+        keep_inputs: Keep samples of what feeds a layer in the record.
 
     Returns:
         The watch under way.
     """
     roots = [] if model is None else [model] if isinstance(model, nn.Module) else list(model)
     sink.facts({"torch": torch.__version__, "python": python_version(), "defib": version("defib")})
-    recorder = Recorder(sink, roots, optimizers, budget, every)
+    if not keep_inputs:
+        sink.facts({"keep_inputs": False})  # the prognosis will say by name why it cannot tell
+    recorder = Recorder(sink, roots, optimizers, budget, every, keep_inputs)
     if inquire is not None:
         recorder.autopsies = Autopsies(
             sink, recorder.names, inquire, memory, given=bool(recorder.names.layers())

@@ -10,15 +10,18 @@ import contextlib
 import difflib
 import inspect
 import os
+import shutil
 import sys
+import textwrap
 from collections.abc import Sequence
 from typing import NoReturn
 
 from defib.cli.command import Command
 from defib.core.catalogue import entries
 from defib.core.errors import DefibError, UsageError
-from defib.report.terminal import say
-from defib.report.wording import escaped
+from defib.report.lines import WIDTH
+from defib.report.terminal import encoding_of, say
+from defib.report.wording import escaped, spelt_in
 
 _DESCRIPTION = "Finds out why a neural network stopped learning, and proves it."
 _EPILOG = "`defib COMMAND --help` says more. Start with: defib run train.py"
@@ -42,6 +45,22 @@ class Parser(argparse.ArgumentParser):
         say(message.rstrip("\n"), sys.stdout)
 
 
+class _Help(argparse.RawDescriptionHelpFormatter):
+    """Help of 80 columns, or fewer where the terminal has fewer."""
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, width=min(WIDTH, shutil.get_terminal_size().columns) - 2)
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        """Paragraphs of prose broken anew; what is indented stays as it is."""
+        blocks = inspect.cleandoc(text).split("\n\n")
+        filled = (
+            b if "\n " in b or b[:1] == " " else textwrap.fill(b, width, break_on_hyphens=False)
+            for b in blocks
+        )
+        return textwrap.indent("\n\n".join(filled), indent)
+
+
 class Version(argparse.Action):
     """Prints the version; reading it from the metadata costs time, so only when asked for."""
 
@@ -60,7 +79,9 @@ def commands() -> dict[str, type[Command]]:
 
 def build_parser(known: dict[str, type[Command]]) -> Parser:
     """The command line with its subcommands."""
-    parser = Parser(prog="defib", description=_DESCRIPTION, epilog=_EPILOG, allow_abbrev=False)
+    parser = Parser(
+        prog="defib", description=_DESCRIPTION, epilog=_EPILOG, allow_abbrev=False, formatter_class=_Help
+    )
     parser.add_argument("--version", action=Version, nargs=0, help="print the version and stop")
     several = parser.add_subparsers(metavar="COMMAND", dest="name", parser_class=Parser)
     for command in known.values():
@@ -71,7 +92,7 @@ def build_parser(known: dict[str, type[Command]]) -> Parser:
             description=page,
             usage=command.usage,
             allow_abbrev=False,
-            formatter_class=argparse.RawDescriptionHelpFormatter,
+            formatter_class=_Help,
         )
         command.add_arguments(own)
     return parser
@@ -90,7 +111,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
     try:
         _have_streams()
-        code = _dispatch(words)
+        with spelt_in(encoding_of(sys.stdout)):
+            code = _dispatch(words)
     except KeyboardInterrupt:
         return _INTERRUPTED
     except BrokenPipeError:
@@ -143,7 +165,8 @@ def _refuse(line: str, error: Exception, code: int) -> int:
             import traceback
 
             traceback.print_exception(error)
-        say(escaped(line), sys.stderr)
+        with spelt_in(encoding_of(sys.stderr)):
+            say(escaped(line), sys.stderr)
     return code
 
 

@@ -9,14 +9,22 @@
     quiet = false          # true: say nothing at the end of `defib run`
     autopsy = false        # true: look into the step that kills a unit (see Autopsy)
     autopsy_memory = 256   # MiB that an autopsy may keep of the last steps
+    keep_inputs = true     # false: no sample of the data goes into a record (see below)
 
     [tool.defib.rules.dead-unit]
     some_limit = 0.01      # a limit that the rule declares (`defib explain dead-unit`)
 
 ``DEFIB_BUDGET``, ``DEFIB_EVERY``, ``DEFIB_OUTPUT``, ``DEFIB_QUIET``,
-``DEFIB_AUTOPSY`` and ``DEFIB_AUTOPSY_MEMORY`` say the same for one command and
-win over the file; an option on the command line, or an argument of
-``defib.watch``, wins over both.
+``DEFIB_AUTOPSY``, ``DEFIB_AUTOPSY_MEMORY`` and ``DEFIB_KEEP_INPUTS`` say the
+same for one command and win over the file; an option on the command line, or an
+argument of ``defib.watch``, wins over both.
+
+For the prognosis of dead units a record holds up to 1,024 different samples of
+what feeds each layer that can die: of a first layer that is the data itself. Where
+data must not leave its place, set ``keep_inputs`` to false, or type ``defib run
+--no-inputs``: then a record holds statistics only and no sample of any layer (one
+further up may get the data as well, around the first), and ``defib prognose`` says
+that it cannot foretell for want of them.
 """
 
 import difflib
@@ -44,6 +52,7 @@ class Settings:
         quiet: Say nothing at the end of ``defib run``.
         autopsy: Look into the steps that kill units, while the run is under way.
         autopsy_memory: MiB that this may keep of the last steps.
+        keep_inputs: Keep samples of what feeds a layer in the record, for the prognosis.
         rules: For each rule's slug, its limits by name.
         source: The file they came from; None if there was none.
     """
@@ -54,6 +63,7 @@ class Settings:
     quiet: bool = False
     autopsy: bool = False
     autopsy_memory: int = 256
+    keep_inputs: bool = True
     rules: RuleLimits = field(default_factory=dict)
     source: Path | None = None
 
@@ -78,7 +88,7 @@ def load_settings(start: Path | None = None, environ: Mapping[str, str] = os.env
         for key, value in _table(source).items():
             settings = _with(settings, key, value, f"{source}: [tool.defib] {key}", source.parent)
         settings = replace(settings, source=source)
-    for key in ("budget", "every", "output", "quiet", "autopsy", "autopsy_memory"):
+    for key in ("budget", "every", "output", "quiet", "autopsy", "autopsy_memory", "keep_inputs"):
         name = f"DEFIB_{key.upper()}"
         if environ.get(name):
             settings = _with(settings, key, environ[name], name, Path())
@@ -152,6 +162,7 @@ def _with(settings: Settings, key: str, value: object, where: str, folder: Path)
         "quiet": _truth,
         "autopsy": _truth,
         "autopsy_memory": _mebibytes,
+        "keep_inputs": _truth,
         "rules": _limits,
     }
     if key not in readers:

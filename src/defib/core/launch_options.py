@@ -23,7 +23,10 @@ class LaunchOptions:
         treat_at: Optimiser step at which those that are named are given; 0 for before the first.
         seed_shift: Added to every seed that the script sets; None leaves all randomness alone.
         stop_at: Optimiser step after which the script is ended; None to let it end by itself.
+        race: File with the losses of a control run (:mod:`defib.trials.race`): the script is ended
+            where it does not do better; None for no such race.
         autopsy: MiB that an autopsy may keep of the last steps; None for no autopsies.
+        keep_inputs: Keep samples of what feeds a layer in the record.
     """
 
     target: str
@@ -38,7 +41,9 @@ class LaunchOptions:
     treat_at: int = 0
     seed_shift: int | None = None
     stop_at: int | None = None
+    race: Path | None = None
     autopsy: int | None = None
+    keep_inputs: bool = True
 
 
 def default_record(target: str, folder: Path | None = None, environ: Mapping[str, str] = os.environ) -> Path:

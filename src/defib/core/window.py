@@ -1,4 +1,4 @@
-"""A run as if it had begun later: what holds since a treatment, not what held before it."""
+"""A run as if it had begun later, or ended earlier: what holds since a treatment, what held before it."""
 
 from dataclasses import replace
 from typing import Any
@@ -28,25 +28,64 @@ def since(run: RunView, step: int) -> RunView:
         readings=tuple(r for r in run.readings if r.first >= step),
         liveness={path: _liveness(live, step) for path, live in run.liveness.items()},
         optimizers=tuple(_optimizer(o, step) for o in run.optimizers),
-        norms=None if run.norms is None else _norms(run.norms, step),
-        pairs={index: _pairs(pairs, step) for index, pairs in run.pairs.items()},
-        logged={name: _series(series, step) for name, series in run.logged.items()},
+        norms=None if run.norms is None else _norms(run.norms, run.norms.steps >= step),
+        pairs={index: _pairs(pairs, pairs.steps >= step) for index, pairs in run.pairs.items()},
+        logged={name: _part(series, series.steps >= step) for name, series in run.logged.items()},
         flow_steps=run.flow_steps[at],
         flow={key: values[at] for key, values in run.flow.items()},
         events=tuple(e for e in run.events if e.step >= step or e.step < 0),
         exhibits=tuple(e for e in run.exhibits if e.step >= step),
-        objective=None if run.objective is None else _objective(run.objective, step),
+        objective=None if run.objective is None else _objective(run.objective, run.objective.steps >= step),
     )
 
 
-def _series(series: Series, step: int) -> Series:
-    kept = series.steps >= step
+def until(run: RunView, step: int) -> RunView:
+    """Only what was seen before a step.
+
+    Of the liveness of units, the state at the run's end is all that is kept: of an earlier
+    end it is not known, and it is left out.
+
+    Args:
+        run: The whole run.
+        step: First step that does not count.
+
+    Returns:
+        The earlier part.
+    """
+    at = run.flow_steps < step
+    return replace(
+        run,
+        readings=tuple(r for r in run.readings if r.last < step),
+        liveness={},
+        optimizers=tuple(_ended(o, step) for o in run.optimizers),
+        norms=None if run.norms is None else _norms(run.norms, run.norms.steps < step),
+        pairs={index: _pairs(pairs, pairs.steps < step) for index, pairs in run.pairs.items()},
+        logged={name: _part(series, series.steps < step) for name, series in run.logged.items()},
+        flow_steps=run.flow_steps[at],
+        flow={key: values[at] for key, values in run.flow.items()},
+        events=tuple(e for e in run.events if e.step < step),
+        exhibits=tuple(e for e in run.exhibits if e.step < step),
+        objective=None if run.objective is None else _objective(run.objective, run.objective.steps < step),
+    )
+
+
+def _part(series: Series, kept: NDArray[np.bool_]) -> Series:
     return Series(steps=series.steps[kept], values=series.values[kept])
+
+
+def _ended(optimizer: Optimizer, step: int) -> Optimizer:
+    streams: dict[str, Any] = {}
+    for name in ("loss", "lr", "scale", "displacement"):
+        series: Series = getattr(optimizer, name)
+        streams[name] = _part(series, series.steps < step)
+    return replace(optimizer, steps=min(optimizer.steps, step), **streams)
 
 
 def _optimizer(optimizer: Optimizer, step: int) -> Optimizer:
     streams: dict[str, Any] = {
-        name: _series(getattr(optimizer, name), step) for name in ("loss", "lr", "scale")
+        name: _part(series, series.steps >= step)
+        for name in ("loss", "lr", "scale")
+        for series in (getattr(optimizer, name),)
     }
     # the way since then cannot be told from distances to an earlier start
     return replace(optimizer, **streams, displacement=Series.empty())
@@ -65,17 +104,15 @@ def _liveness(live: Liveness, step: int) -> Liveness:
     )
 
 
-def _norms(norms: Norms, step: int) -> Norms:
-    kept = norms.steps >= step
+def _norms(norms: Norms, kept: NDArray[np.bool_]) -> Norms:
     return replace(norms, **_cut(norms, kept, ("steps", "gradient", "weight", "update", "swallowed")))
 
 
-def _pairs(pairs: Pairs, step: int) -> Pairs:
-    return replace(pairs, **_cut(pairs, pairs.steps >= step, tuple(vars(pairs))))
+def _pairs(pairs: Pairs, kept: NDArray[np.bool_]) -> Pairs:
+    return replace(pairs, **_cut(pairs, kept, tuple(vars(pairs))))
 
 
-def _objective(objective: Objective, step: int) -> Objective:
-    kept = objective.steps >= step
+def _objective(objective: Objective, kept: NDArray[np.bool_]) -> Objective:
     columns = {name: values[kept] for name, values in objective.columns.items()}
     return replace(objective, steps=objective.steps[kept], columns=columns)
 

@@ -30,20 +30,43 @@ def aftermath(run: RunView, judge: Callable[[RunView], Diagnosis]) -> tuple[Trea
     later: dict[int, Diagnosis] = {}
     before = 0
     found = []
-    for event in events:
+    for number, event in enumerate(events):
         done = event.data["stage"] == "done"
-        if done and event.data.get("rule") and event.step not in later:
+        again = next((e.step for e in events[number + 1 :] if _once_more(event, e)), None)
+        if done and again is None and event.data.get("rule") and event.step not in later:
             later[event.step] = judge(since(run, event.step))
-        found.append(_treated(run, event, later.get(event.step), event.step - before))
+        found.append(_treated(run, event, later.get(event.step), event.step - before, again))
         before = event.step if done else before
     return tuple(found)
 
 
-def _treated(run: RunView, event: Event, later: Diagnosis | None, before: int) -> Treated:
+def _once_more(event: Event, other: Event) -> bool:
+    """Whether a later treatment was given for the same finding: it was found again, so it had stayed."""
+    own, its = event.data, other.data
+    same = bool(own.get("rule")) and (own.get("rule"), own.get("layer")) == (
+        its.get("rule"),
+        its.get("layer"),
+    )
+    return same and own["stage"] == its["stage"] == "done" and other.step > event.step
+
+
+def _treated(run: RunView, event: Event, later: Diagnosis | None, before: int, again: int | None) -> Treated:
+    """What came of one treatment.
+
+    Args:
+        run: The whole run.
+        event: The treatment.
+        later: What is found since.
+        before: Steps between it and the treatment before it.
+        again: Step of the next treatment for the same finding; None if there was none.
+
+    Returns:
+        It with the state of its finding.
+    """
     data: dict[str, Any] = event.data
-    steps = max(0, run.steps - max(event.step, 0))
+    steps = max(0, (run.steps if again is None else again) - max(event.step, 0))
     rule, layer = str(data.get("rule", "")), str(data.get("layer", ""))
-    state = Aftermath.NOT_ASKED
+    state = Aftermath.NOT_ASKED if again is None else Aftermath.STAYS
     if data["stage"] == "done" and rule and later is not None:
         state = _state(later, rule, layer, steps >= (min(before, ENOUGH) if before > 0 else ENOUGH))
     return Treated(
@@ -61,12 +84,25 @@ def _treated(run: RunView, event: Event, later: Diagnosis | None, before: int) -
 
 def _state(later: Diagnosis, rule: str, layer: str, enough: bool) -> Aftermath:
     """What is left of the finding, also where another explains it now."""
-    same = [f for f in _all(later.findings) if f.rule == rule and f.layer == layer]
+    same = [f for f in _all(later.findings) if f.rule == rule and within(f.layer, layer)]
     if any(f.severity is not Severity.INFO for f in same):
         return Aftermath.STAYS
     if not enough:
         return Aftermath.TOO_EARLY
     return Aftermath.EASED if same else Aftermath.GONE
+
+
+def within(path: str, layer: str) -> bool:
+    """Whether a finding's place is a layer, or was put into that layer by a treatment (a norm in ``fc1``).
+
+    Args:
+        path: Where something is found.
+        layer: A module that owned parameters before the treatment; "" for the whole model.
+
+    Returns:
+        True for the layer itself and for what is in it.
+    """
+    return path == layer or (bool(layer) and path.startswith(f"{layer}."))
 
 
 def _all(findings: Iterable[Finding]) -> Iterable[Finding]:

@@ -129,7 +129,8 @@ def _is(event: Event, treated: Treated) -> bool:
 
 def _marked(change: FindingChange, treated: Sequence[Treated]) -> FindingChange:
     """The change with the treatments that were given for its finding."""
-    slugs = [t.treatment for t in given(treated) if t.rule == change.rule and within(change.layer, t.layer)]
+    own = [t for t in given(treated) if t.aftermath is not Aftermath.STAYS or change.state is not State.GONE]
+    slugs = [t.treatment for t in own if t.rule == change.rule and within(change.layer, t.layer)]
     return replace(change, treated=tuple(dict.fromkeys(slugs))) if slugs else change
 
 
@@ -147,9 +148,16 @@ def _inside(one: Finding, other: Finding) -> bool:
 
 
 def _by(judged: Judged, found: _Found) -> int:
-    """Steps that the finding took to be there: what another run needs for its absence to count."""
+    """Steps that another run has to have been seen for, so that the finding's absence counts.
+
+    As many as it was found in, up to what every rule can find its own in; and beyond the step at
+    which it came about, for before that it was absent here as well.
+
+    Returns:
+        A number of steps.
+    """
     since = found.finding.since_step
-    return judged.steps if since is None else max(0, since - judged.first)
+    return max(min(judged.steps, ENOUGH), 0 if since is None else since - judged.first + 1)
 
 
 def _unjudged(finding: Finding, other: Judged, needed: int) -> str:
@@ -167,7 +175,7 @@ def _unjudged(finding: Finding, other: Judged, needed: int) -> str:
     unseen = next((u for u in diagnosis.coverage.not_observed if u.what == finding.layer), None)
     if finding.layer and unseen is not None:
         return f"the layer was not observed there: {unseen.why}"
-    if other.steps < min(max(needed, 1), ENOUGH):
+    if other.steps < needed:
         return f"that run was seen for {other.steps:,} steps only"
     return ""
 

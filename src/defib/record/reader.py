@@ -15,7 +15,7 @@ from defib.record.rows import Rank, open_rank, too_new
 from defib.record.schema import META, RANK_FILE, SCHEMA_VERSION
 from defib.record.shelf import Shelf
 
-_STILL_WARM = 60.0
+STILL_WARM = 60.0
 """Seconds since the last change within which a run on another machine is taken as running."""
 
 
@@ -46,7 +46,7 @@ def read(path: str | os.PathLike[str], *, at_once: int = AT_ONCE) -> RunView:
     """  # noqa: DOC502  raised by what it calls
     place = Path(path)
     try:
-        files = _files(place)
+        files = files_of(place)
         return merge.merged(place, _parts(files, at_once))
     except MemoryError:
         raise RecordError(f"not enough memory to read {shown(place)}; read one rank's file") from None
@@ -55,7 +55,7 @@ def read(path: str | os.PathLike[str], *, at_once: int = AT_ONCE) -> RunView:
         raise RecordError(f"cannot read {shown(place)}: {why}; check the path") from None
 
 
-def _files(place: Path) -> list[Path]:
+def files_of(place: Path) -> list[Path]:
     """The ranks' files, in order of rank.
 
     Returns:
@@ -102,7 +102,7 @@ def _parts(files: list[Path], at_once: int) -> list[Part]:
         try:
             with open_rank(file) as rank:
                 part = read_part(rank, shelf, at_once)
-                part.status = _status(rank)
+                part.status = status_of(rank)
                 parts.append(part)
         except RecordTooNew:
             raise
@@ -114,14 +114,15 @@ def _parts(files: list[Path], at_once: int) -> list[Part]:
     return parts
 
 
-def _status(rank: Rank) -> str:
+def status_of(rank: Rank) -> str:
+    """How a rank's run ended; "running" or "interrupted" where its writer has not said so."""
     if rank.ending is not None:
         status = rank.ending.get("status")
         return status if isinstance(status, str) else "finished"
     alive = is_alive(rank.ident)
     if alive is None:
         changed = max(_changed(rank.path), _changed(Path(f"{rank.path}-wal")))
-        alive = time.time() - changed < _STILL_WARM
+        alive = time.time() - changed < STILL_WARM
     return "running" if alive else "interrupted"
 
 

@@ -1,6 +1,5 @@
 """A certificate as one block of text, at most 80 columns wide."""
 
-import textwrap
 from collections.abc import Iterator, Sequence
 
 from defib.core.certificate import (
@@ -12,8 +11,9 @@ from defib.core.certificate import (
     RankCertificate,
     UnitVerdict,
 )
+from defib.report.lines import wrapped
 from defib.report.terminal import Style
-from defib.report.wording import columns, count, escaped, layer_name, number, percent, shown, units_of
+from defib.report.wording import columns, count, layer_name, number, percent, shown, units_of
 
 _INDENT = " " * 10
 _NAME = 24
@@ -147,4 +147,4 @@ def _row(name: str, cells: Sequence[str]) -> str:
 
 def _wrap(text: str, indent: str) -> Iterator[str]:
     """Lines of at most 80 columns."""
-    yield from textwrap.wrap(escaped(text), 80, subsequent_indent=indent)
+    yield from wrapped(text, rest=indent)

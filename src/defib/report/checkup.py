@@ -6,9 +6,10 @@ from collections.abc import Iterator, Sequence
 from defib.core.checkup import Attention, Checkup, Decades, GainLedger, LayerCheck
 from defib.core.finding import Severity, Verdict
 from defib.core.recurrence import Recurrence
+from defib.report.lines import wrapped
 from defib.report.terminal import Style
 from defib.report.text import finding_lines
-from defib.report.wording import columns, count, escaped, layer_name, number, shown
+from defib.report.wording import columns, count, layer_name, number, shown
 
 _MOST_ROWS = 30
 _MOST_UNSEEN = 8
@@ -64,7 +65,7 @@ def _ledger(ledger: GainLedger) -> Iterator[str]:
     """The gain ledger; columns that are zero throughout are left out."""
     parts = [p for p in _PARTS if any(getattr(s.gain, p) for s in ledger.stretches)]
     start, end = layer_name(ledger.start_layer), layer_name(ledger.end_layer)
-    yield f"gain ledger: decades of gradient from {start} down to {end}"
+    yield from wrapped(f"gain ledger: decades of gradient from {start} down to {end}", rest="  ")
     yield _row("down to", [*(p[:9] for p in parts), "sum"], wide=11)
     for stretch in ledger.stretches[:_MOST_ROWS]:
         name = layer_name(stretch.layer, width=_NAME)
@@ -177,7 +178,5 @@ def _plain(value: float) -> str:
 
 def _wrap(text: str, indent: str) -> Iterator[str]:
     """Lines of at most 80 columns, the first indented only if it is no labelled line."""
-    import textwrap
-
     first = "" if indent == _INDENT else indent
-    yield from textwrap.wrap(escaped(text), 80, initial_indent=first, subsequent_indent=indent)
+    yield from wrapped(text, first, indent)

@@ -3,8 +3,9 @@
 from collections.abc import Iterator, Sequence
 
 from defib.core.prognosis import Forecast, Outlook, Prognosis, Recovery
+from defib.report.lines import wrapped
 from defib.report.terminal import Style
-from defib.report.wording import count, escaped, layer_name, number, shown, units_of
+from defib.report.wording import count, layer_name, number, shown, units_of
 
 _MOST_LAYERS = 40
 _MOST_ASSUMED = 6
@@ -132,6 +133,4 @@ def _foot(forecast: Forecast) -> Iterator[str]:
 
 def _wrap(text: str, indent: str = _INDENT) -> Iterator[str]:
     """Lines of at most 80 columns."""
-    import textwrap
-
-    yield from textwrap.wrap(escaped(text), 80, subsequent_indent=indent) or [""]
+    yield from wrapped(text, rest=indent)

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 
 from defib.core.errors import DefibError, NotFound
 from defib.core.finding import Cause
+from defib.report.lines import WIDTH
 from defib.report.meaning import meaning
-from defib.report.text import WIDTH
+from defib.report.proven import sentences
 from defib.report.wording import escaped, quantity
 
 
@@ -105,6 +106,11 @@ def _rule_page(slug: str, rule: RulePage) -> str:
         lines.append(f"    {limit.name} = {quantity(limit.value, limit.unit)}")
         for words in (f"{limit.meaning}.", f"Why: {limit.reason}."):
             lines += textwrap.wrap(words, WIDTH, initial_indent=" " * 8, subsequent_indent=" " * 8)
+    proven = sentences(slug)
+    if proven:
+        lines += ["", "On the proving ground", ""]
+    for sentence in proven:
+        lines += textwrap.wrap(sentence, WIDTH, initial_indent="  ", subsequent_indent="    ")
     return "\n".join(lines)
 
 

@@ -1,19 +1,20 @@
 """What could help a run, for a terminal of 80 columns: each treatment ends with the command to type."""
 
 import json
+import re
 import shlex
-import textwrap
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 
 from defib.core.prescription import Plan, Prescription, Safety, Value
+from defib.report.lines import wrapped
 from defib.report.terminal import Style
 from defib.report.wording import count, escaped, layer_name, shown
 
-WIDTH = 80
 _MOST_LIVE = 4
 _MOST_PATCHES = 2
 _LONGEST_WORD = 160
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 _SAFETY = {
     Safety.PRESERVES: "keeps the answers as they are",
     Safety.SETTINGS: "changes only how training goes on",
@@ -145,8 +146,6 @@ def _script(plan: Plan) -> str:
 
 def _wrapped(painted: str, text: str, first: str, rest: str) -> list[str]:
     """Text behind a word that may be coloured, within 80 columns as they are seen."""
-    plain = "".join(painted.replace("\x1b[0m", "").rpartition("m")[2]) if "\x1b" in painted else painted
-    lines = textwrap.wrap(
-        escaped(plain + text), WIDTH, initial_indent=first, subsequent_indent=rest, break_on_hyphens=False
-    )
-    return [lines[0].replace(plain, painted, 1), *lines[1:]] if lines else []
+    plain = _COLOUR.sub("", painted)
+    head, *others = wrapped(plain + text, first, rest)
+    return [head.replace(plain, painted, 1), *others]

@@ -24,9 +24,31 @@ class Style:
 
 
 def style_of(stream: TextIO, environ: Mapping[str, str] = os.environ) -> Style:
-    """Colour on a terminal that can show it, unless NO_COLOR asks for none."""
-    plain = bool(environ.get("NO_COLOR")) or environ.get("TERM") == "dumb"
-    return Style(colour=not plain and stream.isatty())
+    """Colour on a terminal that can show it; NO_COLOR asks for none, FORCE_COLOR for some in a pipe too."""
+    if environ.get("NO_COLOR"):
+        return Style(colour=False)
+    if environ.get("FORCE_COLOR", "0") not in {"", "0"}:
+        return Style(colour=True)
+    return Style(colour=environ.get("TERM") != "dumb" and stream.isatty())
+
+
+def encoding_of(stream: TextIO | None, environ: Mapping[str, str] = os.environ) -> str:
+    """In which encoding a stream can show characters.
+
+    Python writes UTF-8 where the locale is called C; who asks for that locale by name has a terminal
+    that shows ASCII.
+
+    Args:
+        stream: Where a text will be written; None if there is none.
+        environ: The environment.
+
+    Returns:
+        The name of an encoding.
+    """
+    locale = environ.get("LC_ALL") or environ.get("LC_CTYPE") or environ.get("LANG") or ""
+    if locale in {"C", "POSIX"}:
+        return "ascii"
+    return getattr(stream, "encoding", None) or "utf-8"
 
 
 def say(text: str, stream: TextIO) -> None:

@@ -21,6 +21,7 @@ from defib.core.finding import (
     Verdict,
 )
 from defib.report.forecast import prognosis_lines
+from defib.report.lines import LABEL, labelled, wrapped
 from defib.report.meaning import meaning
 from defib.report.terminal import Style
 from defib.report.wording import (
@@ -35,12 +36,10 @@ from defib.report.wording import (
     units_of,
 )
 
-WIDTH = 80
 _MOST_FINDINGS = 10
 _MOST_EVIDENCE = 14
 _MOST_REASONS = 4
 _MOST_TREATED = 8
-_LABEL = 10  # columns taken by "evidence  " and its like
 _COLOURS: dict[Severity | Verdict, str] = {
     Severity.ERROR: "1;31",
     Severity.WARNING: "1;33",
@@ -64,7 +63,7 @@ def to_text(diagnosis: Diagnosis, style: Style | None = None) -> str:
     lines += [""]
     lines += treated_lines(diagnosis.treated)
     lines += [*_rules_that_broke(diagnosis.not_run), *_coverage(diagnosis.coverage)]
-    lines += _labelled("overhead", _overhead(diagnosis.overhead))
+    lines += labelled("overhead", _overhead(diagnosis.overhead))
     lines += _record(record, str(diagnosis.run.get("status", "finished")), diagnosis)
     return "\n".join(lines)
 
@@ -84,7 +83,7 @@ def _verdict(diagnosis: Diagnosis, style: Style) -> Iterator[str]:
     if notes:
         sentence += f"; {count(notes, 'note')} below"
     word = diagnosis.verdict.value.replace("-", " ")
-    first, *rest = _wrapped(f"defib: {word}: {sentence}.", "", "  ")
+    first, *rest = wrapped(f"defib: {word}: {sentence}.", "", "  ")
     yield first.replace(word, style.paint(word, _COLOURS[diagnosis.verdict]), 1)
     yield from rest
 
@@ -104,28 +103,28 @@ def finding_lines(finding: Finding, style: Style, *, basis: bool = True) -> Iter
     where = [layer_name(finding.layer, finding.call), units_of(finding.units, finding.units_total)]
     since = None if finding.since_step is None else f"since step {finding.since_step:,}"
     head = "  ".join(part for part in (*where, since) if part)
-    first, *rest = _wrapped(f"{word:<{_LABEL}}{head}", "", " " * _LABEL)
+    first, *rest = wrapped(f"{word:<{LABEL}}{head}", "", " " * LABEL)
     yield first.replace(word, style.paint(word, _COLOURS[finding.severity]), 1)
     yield from rest
-    yield from _labelled("", _message(finding))
+    yield from labelled("", _message(finding))
     for sentence in prognosis_lines(finding.prognosis):
-        yield from _labelled("prognosis", sentence)
+        yield from labelled("prognosis", sentence)
     if finding.severity != Severity.INFO:
         yield from _details(finding, basis=basis)
     yield from _explained(finding.explains)
     for command in dict.fromkeys((f"defib explain {finding.rule}", *finding.try_next)):
-        yield from _labelled("next", shown(command, 200))
+        yield from labelled("next", shown(command, 200))
 
 
 def _details(finding: Finding, *, basis: bool) -> Iterator[str]:
     """Cause, path and numbers: what a finding of warning or worse has to prove."""
     words = meaning(finding.cause)
-    yield from _labelled("cause", f"{finding.cause.value}: {words}" if words else finding.cause.value)
+    yield from labelled("cause", f"{finding.cause.value}: {words}" if words else finding.cause.value)
     if len(finding.modules) > 1:
-        yield from _labelled("path", " > ".join(shown(module, 24) for module in finding.modules))
+        yield from labelled("path", " > ".join(shown(module, 24) for module in finding.modules))
     yield from _evidence(finding.evidence)
     if basis:
-        yield from _labelled("rests on", f"{finding.confidence.value}: {meaning(finding.confidence)}")
+        yield from labelled("rests on", f"{finding.confidence.value}: {meaning(finding.confidence)}")
 
 
 def _message(finding: Finding) -> str:
@@ -143,10 +142,10 @@ def _evidence(evidence: tuple[Evidence, ...]) -> Iterator[str]:
     for item in evidence[:_MOST_EVIDENCE]:
         name = shown(item.name, 40)
         gap = " " * (wide - columns(name) + 2)
-        yield from _labelled(label, f"{name}{gap}{quantity(item.value, item.unit)}", deeper=wide + 2)
+        yield from labelled(label, f"{name}{gap}{quantity(item.value, item.unit)}", deeper=wide + 2)
         label = ""
     if len(evidence) > _MOST_EVIDENCE:
-        yield from _labelled("", f"and {count(len(evidence) - _MOST_EVIDENCE, 'more number')}: see --json")
+        yield from labelled("", f"and {count(len(evidence) - _MOST_EVIDENCE, 'more number')}: see --json")
 
 
 def _explained(consequences: tuple[Finding, ...]) -> Iterator[str]:
@@ -158,7 +157,7 @@ def _explained(consequences: tuple[Finding, ...]) -> Iterator[str]:
         units = f", {count(len(each.units), 'unit')}" if each.units else ""
         parts.append(f"{each.rule} in {layer_name(each.layer, each.call, 24)}{units}")
     more = f"; and {len(consequences) - 4} others" if len(consequences) > 4 else ""
-    yield from _labelled("explains", f"{len(consequences)} more: {'; '.join(parts)}{more}")
+    yield from labelled("explains", f"{len(consequences)} more: {'; '.join(parts)}{more}")
 
 
 def treated_lines(treated: tuple[Treated, ...]) -> list[str]:
@@ -171,9 +170,9 @@ def treated_lines(treated: tuple[Treated, ...]) -> list[str]:
             what += f" for {each.rule} in {layer_name(each.layer)}"
         came = _AFTERMATH[each.aftermath.value].format(steps=count(each.steps_since, "step"))
         said = f"{each.stage}: {shown(each.why, 160)}" if each.stage != "done" else came
-        lines += _labelled("treated", f"{what}; {said}")
+        lines += labelled("treated", f"{what}; {said}")
     if len(treated) > _MOST_TREATED:
-        lines += _labelled("", f"and {count(len(treated) - _MOST_TREATED, 'more treatment')}: see --json")
+        lines += labelled("", f"and {count(len(treated) - _MOST_TREATED, 'more treatment')}: see --json")
     return lines
 
 
@@ -196,7 +195,7 @@ _AFTERMATH = {
 def _rules_that_broke(not_run: tuple[NotRun, ...]) -> Iterator[str]:
     """Rules without an answer: what they look for was not judged."""
     for each in not_run:
-        yield from _labelled("not run", f"{shown(each.rule, 40)}: {shown(each.why, 160)}")
+        yield from labelled("not run", f"{shown(each.rule, 40)}: {shown(each.why, 160)}")
 
 
 def _coverage(coverage: Coverage) -> Iterator[str]:
@@ -205,9 +204,9 @@ def _coverage(coverage: Coverage) -> Iterator[str]:
     missing = coverage.not_observed
     if missing:
         text += f"; not: {'; '.join(_unseen(missing))}"
-    yield from _labelled("observed", text)
+    yield from labelled("observed", text)
     steps = count(coverage.steps, "step")
-    yield from _labelled(
+    yield from labelled(
         "", f"{steps}, readings on {number(coverage.readings)} of them, {count(coverage.samples, 'sample')}"
     )
 
@@ -248,32 +247,4 @@ def _record(path: str, status: str, diagnosis: Diagnosis) -> Iterator[str]:
 
 def _unbroken(label: str, text: str) -> Iterator[str]:
     """A labelled line that somebody may paste: however long, it stays one line."""
-    yield f"{label:<{_LABEL}}{escaped(text)}"
-
-
-def _labelled(label: str, text: str, deeper: int = 0) -> list[str]:
-    """A labelled line, wrapped below itself."""
-    indent = " " * (_LABEL + min(deeper, 30))
-    return _wrapped(f"{label:<{_LABEL}}{text}", "", indent)
-
-
-def _wrapped(text: str, first: str, rest: str) -> list[str]:
-    """Lines of at most 80 columns, spaces inside a line kept; nothing passes unescaped."""
-    lines: list[str] = []
-    pending, indent = escaped(text), first
-    while columns(indent + pending) > WIDTH:
-        cut = _cut(pending, WIDTH - columns(indent))
-        lines.append((indent + pending[:cut]).rstrip())
-        pending, indent = pending[cut:].lstrip(), rest
-    return [*lines, (indent + pending).rstrip()]
-
-
-def _cut(text: str, room: int) -> int:
-    """Where to break: after the last space that leaves a line of at most ``room`` columns."""
-    used = end = 0
-    for end, character in enumerate(text):  # noqa: B007 - its last value is used
-        used += columns(character)
-        if used > room:
-            break
-    space = text.rfind(" ", _LABEL + 1 if text[:_LABEL].endswith(" ") else 1, end + 1)
-    return space if space > 0 else max(end, 1)
+    yield f"{label:<{LABEL}}{escaped(text)}"

@@ -1,12 +1,12 @@
 """A triage as one block of text, at most 80 columns wide."""
 
 import math
-import textwrap
 from collections.abc import Iterator, Sequence
 
 from defib.core.triage import Curvature, Escape, NoiseTest, Standstill, TensorGradient, TensorState, Triage
+from defib.report.lines import wrapped
 from defib.report.terminal import Style
-from defib.report.wording import columns, count, escaped, layer_name, number, percent, quantity, shown
+from defib.report.wording import columns, count, layer_name, number, percent, quantity, shown
 
 _INDENT = " " * 10
 _NAME = 25
@@ -37,9 +37,12 @@ def _evidence(triage: Triage) -> Iterator[str]:
     yield "asked in this order"
     for each in triage.evidence:
         value = quantity(each.value, each.unit)
-        first, *more = textwrap.wrap(escaped(each.name), 58)
-        yield f"  {first:<58}{value:>20}".rstrip()
+        first, *more = wrapped(each.name, width=58)
+        value = " " * (20 - columns(value)) + value if columns(value) < 20 else ""
+        yield f"  {first}{' ' * (58 - columns(first)) if value else ''}{value}".rstrip()
         yield from (f"    {line}" for line in more)
+        if not value:
+            yield from wrapped(quantity(each.value, each.unit), "    ", "    ")
 
 
 def _tensors(tensors: Sequence[TensorGradient]) -> Iterator[str]:
@@ -126,4 +129,4 @@ def _size(value: float) -> str:
 
 def _wrap(text: str, indent: str) -> Iterator[str]:
     """Lines of at most 80 columns."""
-    yield from textwrap.wrap(escaped(text), 80, subsequent_indent=indent)
+    yield from wrapped(text, rest=indent)

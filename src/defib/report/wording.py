@@ -7,12 +7,50 @@ terminal gets them escaped and shortened; JSON keeps them exactly.
 
 import math
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 
-ELLIPSIS = "…"
+_ENCODING: ContextVar[str] = ContextVar("encoding", default="utf-8")
 # Control, format (bidi marks), surrogate, private and unassigned characters, line separators:
 # none of them is visible as itself, and some of them command the terminal.
 _UNSHOWABLE = ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp")
+
+
+@contextmanager
+def spelt_in(encoding: str) -> Iterator[None]:
+    """Texts made in here hold only characters of an encoding; others become escapes, which take room.
+
+    Args:
+        encoding: A name that python knows ("ascii", "latin-1"); an unknown one counts as "ascii".
+
+    Yields:
+        Nothing.
+    """
+    try:
+        "".encode(encoding)
+    except LookupError:
+        encoding = "ascii"
+    token = _ENCODING.set(encoding.lower())
+    try:
+        yield
+    finally:
+        _ENCODING.reset(token)
+
+
+def ellipsis() -> str:
+    """What stands for letters left out."""
+    return "…" if _can_be_spelt("…") else "..."
+
+
+def _can_be_spelt(character: str) -> bool:
+    if _ENCODING.get() in {"utf-8", "utf8"} or character.isascii():
+        return True
+    try:
+        character.encode(_ENCODING.get())
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def escaped(text: str) -> str:
@@ -27,9 +65,10 @@ def shown(name: str, width: int = 36) -> str:
     whole = escaped(name) if len(name) <= 4 * width else None
     if whole is not None and columns(whole) <= width and len(whole) <= 4 * width:
         return whole
-    left = (width - 1) // 2
-    right = width - 1 - left
-    return _fit(escaped(head), left) + ELLIPSIS + _fit(escaped(tail)[::-1], right)[::-1]
+    dots = ellipsis()
+    left = (width - len(dots)) // 2
+    right = width - len(dots) - left
+    return _fit(escaped(head), left) + dots + _fit(escaped(tail)[::-1], right)[::-1]
 
 
 def columns(text: str) -> int:
@@ -70,7 +109,7 @@ def units_of(units: Sequence[int], total: int, most: int = 6) -> str:
     if len(units) == total:
         return "its only unit" if total == 1 else f"all {total:,} units"
     parts = _ranges(units)
-    listed = ", ".join(parts[:most]) + (ELLIPSIS if len(parts) > most else "")
+    listed = ", ".join(parts[:most]) + (ellipsis() if len(parts) > most else "")
     return f"{len(units):,} of {total:,} units" + (f": {listed}" if listed else "")
 
 
@@ -86,7 +125,7 @@ def percent(ratio: float) -> str:
 
 def _visible(character: str) -> str:
     """A character as itself if it can be seen, else as an escape."""
-    if unicodedata.category(character) not in _UNSHOWABLE:
+    if unicodedata.category(character) not in _UNSHOWABLE and _can_be_spelt(character):
         return character
     return character.encode("unicode_escape").decode("ascii")
 

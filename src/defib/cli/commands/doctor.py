@@ -22,14 +22,15 @@ class Doctor(Command):
 
     def run(self, options: argparse.Namespace) -> int:
         from defib.cli.environment import State, examine
+        from defib.report.lines import wrapped
         from defib.report.terminal import say
-        from defib.report.wording import escaped
 
         checks = []
         for check in examine():
             checks.append(check)
             if not options.json:
-                say(f"{check.state.value:<9}{check.name:<15}{escaped(check.found)}", sys.stdout)
+                said = f"{check.state.value:<9}{check.name:<15}{check.found}"
+                say("\n".join(wrapped(said, rest=" " * 24)), sys.stdout)
         if options.json:
             import json
 

@@ -32,11 +32,13 @@ class Lab(Command):
     order = 70
     usage = (
         "defib lab [--json]\n"
-        "       defib lab run (NAME... | all) [--seed N] [--seeds K] [--scale quick|small|paper]\n"
-        "                 [--set KEY=VALUE]... [--jobs N] [-o DIR] [--json]\n"
+        "       defib lab run (NAME... | all) [--seed N] [--seeds K]\n"
+        "                 [--scale quick|small|paper] [--set KEY=VALUE]...\n"
+        "                 [--jobs N] [-o DIR] [--json]\n"
         "       defib lab show NAME\n"
         "       defib lab report [-o FILE]\n"
-        "       defib lab scoreboard"
+        "       defib lab scoreboard [PATHOLOGY...] [--seeds K] [--jobs N]\n"
+        "                 [-o DIR] [--json]"
     )
 
     @classmethod
@@ -129,7 +131,19 @@ def _report(names: list[str], options: argparse.Namespace) -> int:
 
 
 def _scoreboard(names: list[str], options: argparse.Namespace) -> int:
-    raise NotImplementedError((names, options))
+    from defib.lab.boardtext import markdown
+    from defib.lab.proving import as_data, present
+    from defib.report.terminal import say
+
+    found = present(
+        names,
+        draws=_count("--seeds", options.seeds, 1),
+        folder=Path(options.output or f"{_FOLDER}/scoreboard"),
+        jobs=_count("--jobs", options.jobs, 0),
+        told=lambda line: say(line, sys.stderr),
+    )
+    say(_json(as_data(found)) if options.json else markdown(found), sys.stdout)
+    return _FAILED if found.left_out["the pair broke"] else 0
 
 
 def _orders(slugs: list[str], options: argparse.Namespace) -> "list[Order]":

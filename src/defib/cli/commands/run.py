@@ -11,7 +11,16 @@ from defib.core.config import load_settings, parse_budget, parse_every
 from defib.core.errors import UsageError
 from defib.core.launch_options import LaunchOptions, default_record
 
-_LONG_WITH_VALUE = ("--output", "--budget", "--every", "--treat", "--treat-at", "--seed-shift", "--stop-at")
+_LONG_WITH_VALUE = (
+    "--output",
+    "--budget",
+    "--every",
+    "--treat",
+    "--treat-at",
+    "--seed-shift",
+    "--stop-at",
+    "--race",
+)
 
 
 class Run(Command):
@@ -26,7 +35,7 @@ class Run(Command):
     order = 10
     usage = (
         "defib run [-o PATH] [--budget 1%%] [--every N] [--autopsy]\n"
-        "                 [--treat WHAT] [-q] [-f] [--]\n"
+        "                 [--treat WHAT] [--no-inputs] [-q] [-f] [--]\n"
         "                 (script.py | -m module) args..."
     )
 
@@ -40,7 +49,9 @@ class Run(Command):
         add("--treat-at", metavar="N", help="optimiser step of a named treatment (0: before the first)")
         add("--seed-shift", metavar="N", help="add N to every seed that the script sets")
         add("--stop-at", metavar="N", help="end the script after N optimiser steps")
+        add("--race", metavar="FILE", help="end the script where it does not beat the control run in FILE")
         add("--autopsy", action="store_true", help="keep the last steps, to say what a unit died of")
+        add("--no-inputs", action="store_true", help="keep no sample of the data in the record")
         add("-q", "--quiet", action="store_true", help="say nothing at the end")
         add("-f", "--force", action="store_true", help="replace a record at PATH")
 
@@ -82,17 +93,32 @@ def _understood(options: argparse.Namespace) -> LaunchOptions:
         treat_at=_whole("--treat-at", options.treat_at) or 0,
         seed_shift=_whole("--seed-shift", options.seed_shift),
         stop_at=_whole("--stop-at", options.stop_at),
+        race=_raced(options.race),
         autopsy=settings.autopsy_memory if options.autopsy or settings.autopsy else None,
+        keep_inputs=settings.keep_inputs and not options.no_inputs,
     )
 
 
 def _treatments(words: Sequence[str]) -> tuple[str, ...]:
     """Refuses now what would otherwise be found out in the middle of the script."""
     if words:
-        from defib.care import parse_order
+        from defib.orders import check_order
 
-        parse_order(words)
+        check_order(words)
     return tuple(f"@{os.path.abspath(w[1:])}" if w.startswith("@") else w for w in words)
+
+
+def _raced(path: str | None) -> Path | None:
+    """A control run's losses, as ``defib trial`` writes them."""
+    if path is None:
+        return None
+    from defib.trials.race import from_file
+
+    try:
+        from_file(Path(path))
+    except (OSError, ValueError) as error:
+        raise UsageError(f"--race {path}: not a control run's losses ({error})") from None
+    return Path(path)
 
 
 def _whole(option: str, text: str | None) -> int | None:

@@ -26,8 +26,9 @@ class Trial(Command):
     name = "trial"
     order = 50
     usage = (
-        "defib trial [-o DIR] [--arms A,B] [--seeds N] [--budget 2x] [--metric WHAT]\n"
-        "                   [--goal lower|higher] [--on local|ray] [--jobs N] [--no-random] [--json] [--]\n"
+        "defib trial [-o DIR] [--arms A,B] [--seeds N] [--budget 2x]\n"
+        "                   [--metric WHAT] [--goal lower|higher] [--on local|ray]\n"
+        "                   [--jobs N] [--no-random] [--json] [--]\n"
         "                   (script.py | -m module) args..."
     )
 

@@ -75,6 +75,7 @@ class Ledger:
         activations: The part of the activations, shape (W,).
         weights: The part of all that stands between them, shape (W,).
         links: That part link by link, nearest to the input first, length S - 1.
+        derivatives: The part of each activation, nearest to the input first, shape (S, W).
     """
 
     path: tuple[Wiring, ...]
@@ -83,6 +84,7 @@ class Ledger:
     activations: Array
     weights: Array
     links: tuple[Link, ...] = field(default=())
+    derivatives: Array = field(default_factory=lambda: np.zeros((0, 0)))
 
     def worst(self, sign: int) -> int:
         """The window whose total is the largest in the direction of ``sign``."""
@@ -222,7 +224,8 @@ def _ledger(
     some = (first[0] > 0) & np.isfinite(first).all(axis=0) & np.isfinite(last).all(axis=0)
     if not some.any():
         return None
-    activations = _decades(first, last)[:, some].sum(axis=0)
+    within = _decades(first, last)[:, some]
+    activations = within.sum(axis=0)
     between = _decades(last[:-1], first[1:])[:, some]
     rows = between[::-1] if backward else between
     weights = between.sum(axis=0)
@@ -233,6 +236,7 @@ def _ledger(
         activations=activations,
         weights=weights,
         links=tuple(_link(run, path, i, row) for i, row in enumerate(rows)),
+        derivatives=within[::-1] if backward else within,
     )
 
 
