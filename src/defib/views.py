@@ -46,7 +46,7 @@ def portrait_of(run: "AnyRun | RunView") -> "RunView":
 def portray(
     run: "str | os.PathLike[str] | AnyRun | RunView",
     *,
-    prescriptions: "Sequence[Prescription]" = (),
+    prescriptions: "Sequence[Prescription] | None" = None,
     diagnosis: "Diagnosis | None" = None,
     command: str = "",
 ) -> dict[str, Any]:
@@ -54,7 +54,8 @@ def portray(
 
     Args:
         run: A record's path, an open run, a live run, or the data itself.
-        prescriptions: What could help, worked out by who has torch; none are shown else.
+        prescriptions: What could help, worked out by who has torch; None where nobody did, and the
+            page then names the command that does.
         diagnosis: The judgement, if it is there already; None to make it.
         command: What was typed to make the page.
 
@@ -72,7 +73,7 @@ def portray(
     by_place = {(p.site.path, p.site.call): i for i, p in enumerate(rows)}
     titles = {rule.slug: rule.title for rule in catalogues.rules()}
     script = judged.script_of(found.run)
-    cards = judged.cards(found, by_place, titles, prescriptions, script)
+    cards = judged.cards(found, by_place, titles, prescriptions or (), script)
     path = str(found.run.get("path", ""))
     made = {"by": f"defib {version('defib')}", "at": time.strftime("%Y-%m-%d %H:%M"), "command": command}
     return {
@@ -84,6 +85,7 @@ def portray(
         "steps": view.steps,
         "verdict": _verdict(found),
         "findings": cards,
+        "prescribed": prescriptions is not None,
         "treated": judged.treated(found.treated),
         "trials": trial_of(Path(path)),
         "not_run": to_plain(found.not_run),
@@ -153,7 +155,7 @@ def write_report(
     refuse_unless_free(path, force=force)
     opened = run if isinstance(run, api.AnyRun) else api.open_run(run)
     diagnosis = opened.diagnose()
-    prescriptions: Sequence[Prescription] = ()
+    prescriptions: Sequence[Prescription] | None = None
     if treatments and any(f.severity.value != "info" for f in diagnosis.findings) and find_spec("torch"):
         from defib.therapy import engine
 

@@ -1,0 +1,1 @@
+"""What a page shows of a run, part by part, as JSON-able data."""
