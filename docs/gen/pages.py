@@ -1,4 +1,4 @@
-"""Pages that are written from the code: commands, rules, treatments, causes, settings, errors.
+"""Pages that are written from the code: commands, rules, treatments, the lab, causes, settings, errors.
 
 MkDocs loads this file as a hook; the tests load it to see that nothing lacks a
 page. Nothing is written to disk.
@@ -24,6 +24,7 @@ from defib.report.meaning import meaning
 
 HERE = Path(__file__).parent
 DOCS = HERE.parent
+RESULTS = DOCS.parent / "bench/results"
 Pages = dict[str, str]
 
 
@@ -33,6 +34,7 @@ def pages() -> Pages:
         **command_pages(),
         **rule_pages(),
         **treatment_pages(),
+        **lab_pages(),
         "causes.md": causes_page(),
         "settings.md": settings_page(),
         "errors.md": errors_page(),
@@ -83,6 +85,10 @@ def _rule_page(rule: type[Any], text: str) -> str:
     """Title, page, limits."""
     lines = [f"# {rule.slug}", "", f"Fault: `{rule.fault}`", "", _headed(text), "", "## Limits", ""]
     lines += _limits(rule) or ["This rule has no limit to set."]
+    proven = importlib.import_module("defib.report.proven").sentences(rule.slug)
+    if proven:
+        lines += ["", "## On the proving ground", "", *(f"- {sentence}" for sentence in proven), ""]
+        lines += ["[The whole scoreboard](../lab/proving-ground.md)"]
     return "\n".join(lines) + "\n"
 
 
@@ -143,6 +149,34 @@ def _treatment_page(cls: type[Any], links: str) -> str:
 def _causes(indication: Any) -> str:
     """The causes that an indication is limited to."""
     return f" ({', '.join(c.value for c in indication.causes)})" if indication.causes else ""
+
+
+# ------------------------------------------------------------------ the lab
+
+
+@cache
+def lab_pages() -> Pages:
+    """The claims, a page an experiment, and the proving ground, from what was measured and stored."""
+    lab: Any = importlib.import_module("defib.lab.markdown")
+    index: Any = importlib.import_module("defib.lab.index")
+    told = lab.pages(_lab_results(), index.claims(), index.experiments())
+    ground = RESULTS / "lab_scoreboard.md"
+    if ground.exists():
+        told["proving-ground.md"] = ground.read_text(encoding="utf-8")
+    return {f"lab/{path}": text for path, text in told.items()}
+
+
+@cache
+def lab_report() -> str:
+    """The lab as one page that needs no network; "" where nothing was measured."""
+    page: Any = importlib.import_module("defib.lab.page")
+    index: Any = importlib.import_module("defib.lab.index")
+    found = _lab_results()
+    return page.page(found, index.claims(), index.experiments()) if found else ""
+
+
+def _lab_results() -> Any:
+    return importlib.import_module("defib.lab.page").results(RESULTS / "lab")
 
 
 # ------------------------------------------------------------------ causes, settings, errors
@@ -206,6 +240,7 @@ def on_config(config: Any) -> Any:
         "Commands": sorted(command_pages()),
         "Rules": list(rule_pages()),
         "Treatments": list(treatment_pages()),
+        "The lab": list(lab_pages()),
         "Decisions": decisions(),
     }
     config.nav = [{t: lists.get(t, to) for t, to in item.items()} for item in config.nav]
@@ -218,4 +253,6 @@ def on_files(files: Any, config: Any) -> Any:
 
     for path, text in pages().items():
         files.append(File.generated(config, path, content=text))
+    if lab_report():
+        files.append(File.generated(config, "lab/report.html", content=lab_report()))
     return files
