@@ -80,7 +80,25 @@ class Crowd(nn.Module):
     def accuracies(self, x: Tensor, y: Tensor) -> Tensor:
         """Each member's share of samples whose largest output is their label's, shape (R,)."""
         with torch.no_grad():
-            return (self(x).argmax(-1) == y).double().mean(-1)
+            right: Tensor = self(x).argmax(-1) == y
+            return right.double().mean(-1)
+
+
+class MemberPReLU(nn.Module):
+    """PReLU with a slope for each member, which it learns.
+
+    Args:
+        members: R.
+        slope: First slope.
+    """
+
+    def __init__(self, members: int, slope: float = 0.25) -> None:
+        super().__init__()
+        self.slope = nn.Parameter(torch.full((members, 1, 1), slope))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """max(x, 0) + slope min(x, 0), shape (R, N, H)."""
+        return torch.where(x > 0, x, self.slope * x)
 
 
 def cross_entropy(outputs: Tensor, y: Tensor) -> Tensor:

@@ -3,6 +3,7 @@
 Letters: ``N`` samples, ``D`` inputs, ``C`` classes.
 """
 
+import random
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -54,12 +55,16 @@ def digits(*, centred: bool = True, test: int = 400, seed: int = 0) -> Split:
 
 @cache
 def _load() -> tuple["np.ndarray[Any, Any]", "np.ndarray[Any, Any]"]:
+    # Importing it imports rich, which draws a number when it is first imported.
+    state = random.getstate()
     try:
         from sklearn.datasets import load_digits
     except ImportError:
         raise EnvironmentProblem(
             "this experiment needs scikit-learn for its digits: pip install 'defib[lab]'"
         ) from None
+    finally:
+        random.setstate(state)
     pixels, labels = load_digits(return_X_y=True)
     return pixels / 16.0, labels
 

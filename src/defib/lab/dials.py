@@ -2,7 +2,7 @@
 
 import dataclasses
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, TypeVar
@@ -38,7 +38,9 @@ class Dial:
     meaning: str
 
 
-def dial(small: Any, meaning: str, *, quick: Any = None, paper: Any = None) -> Any:
+def dial(
+    small: Any, meaning: str, *, quick: Any = None, paper: Any = None, choices: Iterable[str] = ()
+) -> Any:
     """Declares a dial: a field of an experiment's frozen dataclass ``Dials``.
 
     Args:
@@ -46,12 +48,14 @@ def dial(small: Any, meaning: str, *, quick: Any = None, paper: Any = None) -> A
         meaning: What it is, with its unit.
         quick: The value at ``--scale quick``; None for the usual one.
         paper: The value at ``--scale paper``; None for the usual one.
+        choices: The texts that it may be; none for any value of its type.
 
     Returns:
         A dataclass field.
     """
     by_scale = {Scale.QUICK: quick, Scale.SMALL: small, Scale.PAPER: paper}
-    return dataclasses.field(default=small, metadata={"meaning": meaning, "scales": by_scale})
+    told = {"meaning": meaning, "scales": by_scale, "choices": tuple(choices)}
+    return dataclasses.field(default=small, metadata=told)
 
 
 def choose(kind: type[D], scale: Scale, overrides: Mapping[str, str | Any]) -> D:
@@ -66,7 +70,7 @@ def choose(kind: type[D], scale: Scale, overrides: Mapping[str, str | Any]) -> D
         An instance of ``kind``.
 
     Raises:
-        UsageError: If there is no such dial, or the text is no value of its type.
+        UsageError: If there is no such dial, the text is no value of its type, or none of its choices.
     """
     fields = {field.name: field for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
     unknown = [name for name in overrides if name not in fields]
@@ -80,6 +84,9 @@ def choose(kind: type[D], scale: Scale, overrides: Mapping[str, str | Any]) -> D
     }
     for name, given in overrides.items():
         values[name] = _parsed(name, given, types[name]) if isinstance(given, str) else given
+        choices = fields[name].metadata["choices"]
+        if choices and values[name] not in choices:
+            raise UsageError(f"{name}={values[name]}: one of {', '.join(choices)}")
     return kind(**values)
 
 

@@ -4,12 +4,13 @@ Letters: ``P`` parameters, ``R`` networks, ``N`` samples, ``D`` inputs, ``C`` ou
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
 import torch
 from torch import Tensor
+from torch.func import grad, jacrev
 
 from defib.lab.nets import Activation
 
@@ -85,3 +86,18 @@ class FlatNet:
         ]
         draw = torch.randn(members, self.count, generator=generator, dtype=torch.float64)
         return draw * torch.cat(scales)
+
+
+def hessian(loss: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """The matrix of second derivatives of a loss with respect to its first argument, by two backward passes.
+
+    Not ``torch.func.hessian``: its forward mode loads a compiler that warns that it is deprecated.
+
+    Args:
+        loss: From parameters, shape (P,), and whatever else it needs, to a number.
+
+    Returns:
+        A function of the same arguments, to shape (P, P); ``torch.func.vmap`` takes many at once.
+    """
+    found: Callable[..., Tensor] = jacrev(grad(loss))
+    return found

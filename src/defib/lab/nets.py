@@ -10,6 +10,8 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
+from defib.core.errors import UsageError
+
 Activation = Callable[[Tensor], Tensor]
 
 
@@ -29,19 +31,26 @@ def relu(slope: float = 0.0) -> Activation:
     return lambda x: torch.where(x > 0, x, slope * x)
 
 
-ACTIVATIONS: dict[str, Activation] = {
-    "linear": lambda x: x,
-    "relu": torch.relu,
-    "leaky": relu(0.01),
-    "tanh": torch.tanh,
-    "sigmoid": torch.sigmoid,
-    "gelu": nn.functional.gelu,
-    "silu": nn.functional.silu,
-    "elu": nn.functional.elu,
-    "selu": nn.functional.selu,
-    "softplus": nn.functional.softplus,
-    "abs": torch.abs,
-}
+class _Named(dict[str, Activation]):
+    """Activations by name; a name that is none says which there are."""
+
+    def __missing__(self, name: str) -> Activation:
+        raise UsageError(f"no activation is called {name!r}; there are: {', '.join(self)}")
+
+
+ACTIVATIONS: dict[str, Activation] = _Named(
+    linear=lambda x: x,
+    relu=torch.relu,
+    leaky=relu(0.01),
+    tanh=torch.tanh,
+    sigmoid=torch.sigmoid,
+    gelu=nn.functional.gelu,
+    silu=nn.functional.silu,
+    elu=nn.functional.elu,
+    selu=nn.functional.selu,
+    softplus=nn.functional.softplus,
+    abs=torch.abs,
+)
 
 
 def fill(weight: Tensor, how: str, generator: torch.Generator, *, gain: float = 1.0) -> None:
@@ -56,7 +65,7 @@ def fill(weight: Tensor, how: str, generator: torch.Generator, *, gain: float = 
         gain: Factor of the deviation.
 
     Raises:
-        ValueError: If there is no such way.
+        UsageError: If there is no such way.
     """
     fan_out, fan_in = weight.shape
     deviations = {
@@ -75,7 +84,8 @@ def fill(weight: Tensor, how: str, generator: torch.Generator, *, gain: float = 
         elif how == "orthogonal":
             nn.init.orthogonal_(weight, gain, generator=generator)
         else:
-            raise ValueError(how)
+            ways = (*deviations, "default", "orthogonal")
+            raise UsageError(f"weights cannot be drawn by {how!r}; there are: {', '.join(ways)}")
 
 
 def mlp(

@@ -6,35 +6,41 @@ with it the page can be filtered.
 """
 
 import base64
+import contextlib
 import hashlib
 import html
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
+from defib.core.errors import NotFound, OutputError
 from defib.lab import plot, prose
 from defib.lab.dials import shown as dials_shown
 from defib.lab.experiment import Experiment, Part
 from defib.lab.figure import Figure
-from defib.lab.index import Claim
+from defib.lab.index import Claim, claims, experiments
 from defib.lab.index import page as docstring
 from defib.lab.overview import WORDS, Overview, Shown, Told, command, figures, overview, printed
-from defib.lab.result import Result
+from defib.lab.result import Result, read
+
+_SHOWN = 3
+"""Figures of a claim that its row shows; more are folded away."""
 
 _HOLDS = {"true": "holds", "false": "fails", "undecided": "open"}
 
 
 def page(
-    results: Sequence[Result], claims: Mapping[str, Claim], experiments: Mapping[str, type[Experiment[Any]]]
+    found: Sequence[Result], rows: Mapping[str, Claim], known: Mapping[str, type[Experiment[Any]]]
 ) -> str:
     """The whole page.
 
     Args:
-        results: What was run, in any order; several seeds and scales are sorted out.
-        claims: Every row of the list.
-        experiments: Every experiment; those without a result are listed as not run.
+        found: What was run, in any order; several seeds and scales are sorted out.
+        rows: Every row of the list.
+        known: Every experiment; those without a result are listed as not run.
 
     Returns:
         HTML. The same results give the same bytes.
@@ -42,7 +48,7 @@ def page(
     Raises:
         EnvironmentProblem: If matplotlib is missing.
     """  # noqa: DOC502 - the plots raise it
-    seen = overview(results, claims, experiments)
+    seen = overview(found, rows, known)
     style, script = template("lab.css"), template("lab.js")
     policy = f"default-src 'none'; img-src data:; style-src '{_hash(style)}'; script-src '{_hash(script)}'"
     topics = list(dict.fromkeys(str(one.cls.topic) for one in seen.experiments))
@@ -57,6 +63,40 @@ def page(
             f"<script>{script}</script>\n</body>\n</html>\n",
         ]
     )
+
+
+def write(source: Path, output: Path) -> Path:
+    """Writes the page of every result in a folder.
+
+    Args:
+        source: Folder of results, as `defib lab run` leaves it.
+        output: The page's file; an older one is replaced.
+
+    Returns:
+        The page's file.
+
+    Raises:
+        NotFound: If there is no result in that folder.
+        OutputError: If the file cannot be written.
+    """
+    found = results(source)
+    if not found:
+        raise NotFound(f"no results of the lab in {source}; make some with: defib lab run all -o {source}")
+    text = page(found, claims(), experiments())
+    try:
+        output.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise OutputError(f"cannot write {output}: {error.strerror}") from None
+    return output
+
+
+def results(source: Path) -> list[Result]:
+    """Every result in a folder, in order of file name; files that hold none are passed over."""
+    found = []
+    for path in sorted(source.glob("*.json")) if source.is_dir() else ():
+        with contextlib.suppress(OSError, ValueError):
+            found.append(read(path))
+    return found
 
 
 @cache
@@ -112,7 +152,9 @@ def _head(seen: Overview) -> str:
         f'<ul class="counts">{boxes}</ul>',
     ]
     if differing:
-        links = ", ".join(f'<a href="#{_text(t.claim.row)}">{_text(t.claim.row)}</a>' for t in differing)
+        links = ", ".join(
+            f'<a class="row" href="#{_text(t.claim.row)}">{_text(t.claim.row)}</a>' for t in differing
+        )
         told.append(f"<p>Measured otherwise than proof and literature have it: {links}.</p>")
     elif run:
         told.append("<p>No measured verdict contradicts what proof and literature make of the claim.</p>")
@@ -158,19 +200,33 @@ def _claim(told: Told, slugs: Sequence[str], topics: Mapping[str, str]) -> str:
     where = "|".join(dict.fromkeys(topics[slug] for slug in slugs))
     judged = _verdict(str(told.claim.judged)) if told.claim.judged else '<span class="soft">-</span>'
     links = ", ".join(f'<a href="#{_text(slug)}">{_text(slug)}</a>' for slug in slugs)
-    numbers = "".join(
+    numbers = [
         f'<li><span class="soft">{_text(part.says)}:</span> {_text(figures(part.estimate))}; '
-        f"claimed {_text(part.region)}{_beside(part)}</li>"
+        f"claimed {_text(part.region)}{_beside(part)}: {_holds(part)}</li>"
         for _, part in told.parts
-    )
+    ]
     why = f'<span class="soft">{_text(told.claim.untestable)}</span>' if told.claim.untestable else ""
     measured = f"{_verdict(told.word)}<br>{links}" if links else _verdict(told.word)
     return (
         f'<tr id="{row}" data-kind="claim" data-topics="{_text(where)}" data-verdicts="{told.word}">'
         f"<td><b>{row}</b></td><td>{_text(told.claim.says)}</td>"
         f'<td data-is="Literature">{judged}</td><td data-is="Measured">{measured}</td>'
-        f"<td>{f'<ul>{numbers}</ul>' if numbers else why}</td></tr>"
+        f"<td>{_folded(numbers) if numbers else why}</td></tr>"
     )
+
+
+def _folded(items: Sequence[str]) -> str:
+    """A list whose end is folded away if it is long."""
+    if len(items) <= _SHOWN + 1:
+        return f"<ul>{''.join(items)}</ul>"
+    more = (
+        f"<details><summary>{len(items) - _SHOWN} more</summary><ul>{''.join(items[_SHOWN:])}</ul></details>"
+    )
+    return f"<ul>{''.join(items[:_SHOWN])}</ul>{more}"
+
+
+def _holds(part: Part) -> str:
+    return f'<span class="v v-{part.verdict}">{_HOLDS[str(part.verdict)]}</span>'
 
 
 def _beside(part: Part) -> str:
@@ -215,7 +271,7 @@ def _experiment(one: Shown) -> str:
 
 def _rows(one: Shown) -> str:
     told = [
-        f'<a href="#{_text(row)}">{_text(row)}</a>'
+        f'<a class="row" href="#{_text(row)}">{_text(row)}</a>'
         + (f" {_verdict(str(one.verdicts[row]))}" if row in one.verdicts else "")
         for row in one.cls.rows
     ]
@@ -223,9 +279,8 @@ def _rows(one: Shown) -> str:
 
 
 def _part(part: Part) -> str:
-    word = f'<span class="v v-{part.verdict}">{_HOLDS[str(part.verdict)]}</span>'
     return (
-        f'<li><b>{_text(part.row)}</b> {_text(part.says)}: {word}<span class="numbers">measured '
+        f'<li><b>{_text(part.row)}</b> {_text(part.says)}: {_holds(part)}<span class="numbers">measured '
         f"{_text(figures(part.estimate))}; claimed {_text(part.region)}{_beside(part)}</span></li>"
     )
 

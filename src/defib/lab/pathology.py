@@ -20,6 +20,9 @@ DENSE = (Kind.DIGITS, Kind.BINARY, Kind.REGRESSION)
 CLASSES = (Kind.DIGITS, Kind.IMAGES)
 ANY = (Kind.DIGITS, Kind.IMAGES, Kind.BINARY, Kind.REGRESSION)
 
+LONG = 1500
+"""Steps where the rule asks for some thousand samples before it speaks."""
+
 
 class Pathology(ABC):
     """One planted cause. A subclass is one file in ``lab/pathologies``.
@@ -55,6 +58,11 @@ class Pathology(ABC):
             job: Changed in place.
         """
 
+    def shows(self, job: Training) -> bool:
+        """:meth:`took`, without gradients being recorded."""
+        with torch.no_grad():
+            return self.took(job)
+
     @abstractmethod
     def took(self, job: Training) -> bool:
         """Whether what was planted is really there, measured on the training after its end.
@@ -89,6 +97,13 @@ def some_layer(job: Training) -> nn.Linear | nn.Conv2d:
     return found[int(torch.randint(len(found), (1,), generator=job.chance))]
 
 
+def insert(job: Training, place: int, module: nn.Module) -> None:
+    """Puts a module into the network's chain; ``place`` -1 is in front of the last layer."""
+    chain = list(job.net.children())
+    chain.insert(place, module)
+    job.net = nn.Sequential(*chain)
+
+
 def entering(job: Training, kind: type[nn.Module]) -> list[Tensor]:
     """What enters each module of a kind when the trained network sees its training data."""
     return [pair[0] for pair in _through(job, kind)]
@@ -119,16 +134,18 @@ def gradients(job: Training) -> list[Tensor]:
     """The loss's gradient by each layer's weights on one batch; zeros where none arrives."""
     job.net.zero_grad()
     chosen = job.order[-1]
-    job.loss(job.net(job.x[chosen]), job.y[chosen]).backward()  # type: ignore[no-untyped-call]
-    found = [torch.zeros(()) if l.weight.grad is None else l.weight.grad.float() for l in layers(job)]
+    with torch.enable_grad():
+        job.loss(job.net(job.x[chosen]), job.y[chosen]).backward()  # type: ignore[no-untyped-call]
+    found = [
+        torch.zeros(()) if layer.weight.grad is None else layer.weight.grad.float() for layer in layers(job)
+    ]
     job.net.zero_grad()
     return found
 
 
 def moved(job: Training) -> float:
     """How far the weights went, as a share of where they began (all tensors together)."""
-    now = job.net.state_dict()
-    pairs = [(now[name].float(), first.float()) for name, first in job.start.items() if first.dtype.is_floating_point]
+    pairs = [(now.detach().float(), job.start[name].float()) for name, now in job.net.named_parameters()]
     away = sum(float((a - b).square().sum()) for a, b in pairs)
     size = sum(float(b.square().sum()) for _, b in pairs)
     return float((away / max(size, 1e-30)) ** 0.5)

@@ -9,6 +9,7 @@ strict content security policy forbids them), and the same figure gives the same
 import io
 import math
 import re
+import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree
@@ -77,8 +78,8 @@ def svg(figure: Figure, mark: str) -> str:
 def colours(lines: Sequence[Line]) -> tuple[int | None, ...]:
     """The colour of each series; None is the ink of the text.
 
-    As many predictions (dashed) as measurements are taken for pairs, each of one colour; a single
-    prediction beside several measurements is drawn in ink.
+    A prediction (dashed) whose name holds a measurement's has that one's colour. Of the others as many
+    as there are measurements are taken for their pairs, in order; a single one is drawn in ink.
 
     Returns:
         One entry a series.
@@ -86,11 +87,14 @@ def colours(lines: Sequence[Line]) -> tuple[int | None, ...]:
     solid = [n for n, line in enumerate(lines) if not line.dashed]
     dashed = [n for n, line in enumerate(lines) if line.dashed]
     own: dict[int, int | None] = {n: k % COLOURS for k, n in enumerate(solid)}
-    if len(dashed) == 1 < len(solid):
-        own[dashed[0]] = None
+    pairs = {n: [m for m in solid if lines[m].name and lines[m].name in lines[n].name] for n in dashed}
+    own |= {n: own[max(named, key=lambda m: len(lines[m].name))] for n, named in pairs.items() if named}
+    rest = [n for n in dashed if n not in own]
+    if len(rest) == 1 < len(solid):
+        own[rest[0]] = None
     else:
-        start = 0 if len(dashed) == len(solid) else len(solid)
-        own |= {n: (start + k) % COLOURS for k, n in enumerate(dashed)}
+        start = 0 if len(rest) == len(solid) else len(solid)
+        own |= {n: (start + k) % COLOURS for k, n in enumerate(rest)}
     return tuple(own[n] for n in range(len(lines)))
 
 
@@ -119,8 +123,8 @@ def _series(axes: "Axes", figure: Figure) -> None:
         axes.set_xticks(range(len(figure.labels)), figure.labels)
     axes.grid(color=_GRID, linewidth=0.5)
     axes.set_axisbelow(True)
-    axes.set_xlabel(figure.x)
-    axes.set_ylabel(figure.y)
+    axes.set_xlabel(_broken(figure.x))
+    axes.set_ylabel(_broken(figure.y))
 
 
 def _bars(axes: "Axes", figure: Figure) -> None:
@@ -149,8 +153,8 @@ def _bars(axes: "Axes", figure: Figure) -> None:
         axes.set_xticks(range(len(labels)), labels)
     axes.grid(axis="x" if lying else "y", color=_GRID, linewidth=0.5)
     axes.set_axisbelow(True)
-    axes.set_xlabel(figure.y if lying else figure.x)
-    axes.set_ylabel(figure.x if lying else figure.y)
+    axes.set_xlabel(_broken(figure.y if lying else figure.x))
+    axes.set_ylabel(_broken(figure.x if lying else figure.y))
 
 
 def _heat(axes: "Axes", figure: Figure) -> None:
@@ -162,8 +166,8 @@ def _heat(axes: "Axes", figure: Figure) -> None:
     axes.set_xticks(list(few), [names[k] for k in few])
     some = range(0, len(rows), max(1, math.ceil(len(rows) / 12)))
     axes.set_yticks(list(some), [figure.lines[k].name for k in some])
-    axes.set_xlabel(figure.x)
-    axes.set_ylabel(figure.y)
+    axes.set_xlabel(_broken(figure.x))
+    axes.set_ylabel(_broken(figure.y))
     bar = axes.figure.colorbar(image)
     bar.outline.set_visible(False)
 
@@ -178,16 +182,28 @@ def _scales(axes: "Axes", figure: Figure, *, lying: bool = False) -> None:
     values = [v for line in figure.lines for v in (*line.y, *line.low, *line.high)]
     places = [v for line in figure.lines for v in line.x]
     upright, level = (axes.xaxis, axes.yaxis) if lying else (axes.yaxis, axes.xaxis)
+    outside = "clip" if figure.kind is Kind.BAR else "mask"  # a bar begins at 0, which no such axis has
     for wanted, numbers, axis in ((figure.log_y, values, upright), (figure.log_x, places, level)):
         if not wanted or not any(0 < v < math.inf for v in numbers):
             continue
-        (axes.set_xscale if axis is axes.xaxis else axes.set_yscale)("log", nonpositive="mask")
+        (axes.set_xscale if axis is axes.xaxis else axes.set_yscale)("log", nonpositive=outside)
         positive = [v for v in numbers if 0 < v < math.inf]
-        axis.set_major_formatter(FuncFormatter(lambda v, _place: f"{v:.3g}"))
+        axis.set_major_formatter(FuncFormatter(lambda v, _place: f"{v:g}"))
         if max(positive) / min(positive) > 20:  # else the numbers between powers of ten are all there is
             axis.set_minor_formatter(NullFormatter())
         else:
-            axis.set_minor_formatter(FuncFormatter(lambda v, _place: f"{v:.3g}"))
+            axis.set_minor_formatter(FuncFormatter(_some))
+
+
+def _some(value: float, _place: object) -> str:
+    """A number between powers of ten, where there is room for it."""
+    text = f"{value:.3g}"
+    return text if text.strip("0.")[:1] in {"2", "3", "5"} else ""
+
+
+def _broken(label: str) -> str:
+    """A label in lines that fit the axis."""
+    return "\n".join(textwrap.wrap(label, 44))
 
 
 def _finite(values: Sequence[float]) -> list[float]:
@@ -199,7 +215,7 @@ def _finite(values: Sequence[float]) -> list[float]:
 
 _SPACE = re.compile(r"\{[^}]*\}")
 _REFERENCE = re.compile(r"url\(#([^)]+)\)|^#(.+)$")
-_NUMBER = re.compile(r"-?\d+\.\d{3,}")
+_NUMBER = re.compile(r"-?\d+\.\d{2,}")
 
 
 def _inlined(text: str, mark: str, title: str) -> str:
@@ -242,8 +258,8 @@ def _plain(element: ElementTree.Element, mark: str, referenced: set[str]) -> Non
             element.set(name, f"#{mark}-{value[1:]}")
         elif "url(#" in value:
             element.set(name, value.replace("url(#", f"url(#{mark}-"))
-        elif name in {"d", "transform", "points"}:
-            element.set(name, _NUMBER.sub(lambda m: f"{float(m[0]):.2f}", value.replace("\n", " ")))
+        elif name == "d":  # a tenth of a point is less than a pixel
+            element.set(name, _NUMBER.sub(lambda m: f"{float(m[0]):.1f}", value.replace("\n", " ")))
 
 
 def _unstyled(element: ElementTree.Element) -> None:

@@ -133,6 +133,7 @@ class Training:
         net: The network.
         x: Training inputs, shape (N, ...).
         y: Training targets, as the loss takes them.
+        truth: The true training targets.
         x_test: Inputs that its skill is measured on, in the form in which the loop feeds them.
         y_test: Their true targets.
         loss: Of outputs and targets.
@@ -141,16 +142,19 @@ class Training:
         step: Takes one step on a batch and gives its loss.
         chance: Where a plant's own chance comes from.
         log: Takes numbers that the script logs by itself.
+        rate: Called with the step's number before each step; the ordinary training keeps its rate.
         losses: The loss of every step, once it has run.
         start: The weights that it began with.
-        rates: Learning rate of each step.
         stepped: The optimiser, once it has run.
+        every: Steps between looks at the loss on the test part, which are logged; 0 for none.
+        held: Step and loss of each of those looks.
     """
 
     draw: Draw
     net: nn.Module
     x: Tensor
     y: Tensor
+    truth: Tensor
     x_test: Tensor
     y_test: Tensor
     loss: Loss
@@ -159,12 +163,12 @@ class Training:
     step: "Callable[[Training, torch.optim.Optimizer, Tensor, Tensor], Tensor]"
     chance: torch.Generator
     log: Callable[[str, float], None] = lambda _name, _value: None
+    rate: Callable[[torch.optim.Optimizer, int], None] = lambda _optimiser, _number: None
     losses: list[float] = field(default_factory=list)
     start: dict[str, Tensor] = field(default_factory=dict)
     stepped: torch.optim.Optimizer | None = None
-
-    def rate(self, optimiser: torch.optim.Optimizer, number: int) -> None:
-        """Called before each step; the ordinary training keeps its rate."""
+    every: int = 0
+    held: list[tuple[int, float]] = field(default_factory=list)
 
     def run(self, optimiser: torch.optim.Optimizer) -> None:
         """Trains to the end."""
@@ -172,6 +176,10 @@ class Training:
         for number, chosen in enumerate(self.order):
             self.rate(optimiser, number)
             self.losses.append(float(self.step(self, optimiser, self.x[chosen], self.y[chosen]).detach()))
+            if self.every and number % self.every == self.every - 1:
+                value = float(self.loss(self.answers(), self.y_test))
+                self.held.append((number, value))
+                self.log("val_loss", value)
 
     def answers(self) -> Tensor:
         """The trained network's outputs on the test inputs."""
@@ -182,17 +190,20 @@ class Training:
         return found.float()
 
     def skill(self) -> float:
-        """1 for perfect answers, 0 for those of the best constant, on samples that it was not trained on.
+        """How good its answers are on samples that it was not trained on.
 
-        Of classes the accuracy beyond the most frequent class's, of a regression R^2. Answers that
-        are not finite have no skill.
+        Returns:
+            1 for perfect answers, 0 for those of the best constant: of classes the accuracy beyond the
+            most frequent class's, of a regression R^2. Answers that are not finite have no skill.
         """
         answers, truth = self.answers(), self.y_test
         if not bool(answers.isfinite().all()):
             return 0.0
         if self.draw.kind is Kind.REGRESSION:
             answers = answers.reshape(truth.shape)
-            return max(0.0, 1 - float((answers - truth).square().mean() / (truth - truth.mean()).square().mean()))
+            return max(
+                0.0, 1 - float((answers - truth).square().mean() / (truth - truth.mean()).square().mean())
+            )
         if self.draw.kind is Kind.BINARY:
             guess = (answers.reshape(-1) > 0).long()
             truth = truth.reshape(-1).long()
@@ -227,6 +238,7 @@ def begin(of: Draw) -> Training:
         net=net,
         x=x,
         y=y,
+        truth=y,
         x_test=x_test,
         y_test=y_test,
         loss=losses.get(of.kind, functional.cross_entropy),
@@ -234,6 +246,7 @@ def begin(of: Draw) -> Training:
         order=list(batches(len(x), of.batch, of.steps, generator)),
         step=ordinary_step,
         chance=generator,
+        every=20 if of.seed % 3 == 0 else 0,
     )
     job.start = copy.deepcopy(net.state_dict())
     return job
@@ -242,7 +255,11 @@ def begin(of: Draw) -> Training:
 def _optimiser(of: Draw, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
     if of.optimiser == "momentum":
         return torch.optim.SGD(parameters, lr=of.rate, momentum=0.9)
-    makers = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
+    makers: dict[str, Callable[..., torch.optim.Optimizer]] = {
+        "sgd": torch.optim.SGD,
+        "adam": torch.optim.Adam,
+        "adamw": torch.optim.AdamW,
+    }
     return makers.get(of.optimiser, torch.optim.RMSprop)(parameters, lr=of.rate)
 
 
@@ -316,11 +333,12 @@ def _net(of: Draw, x: Tensor) -> nn.Module:
     outputs = 1 if of.kind in {Kind.BINARY, Kind.REGRESSION} else 10
     layers: list[nn.Module] = []
     size = x.shape[1]
+    bias = of.norm != "batch"  # which would take it away again
     for _ in range(of.depth):
         if of.kind is Kind.IMAGES:
-            layers.append(nn.Conv2d(size, of.width, 3, padding=1))
+            layers.append(nn.Conv2d(size, of.width, 3, padding=1, bias=bias))
         else:
-            layers.append(nn.Linear(size, of.width))
+            layers.append(nn.Linear(size, of.width, bias=bias))
         if of.norm == "batch":
             layers.append(nn.BatchNorm2d(of.width) if of.kind is Kind.IMAGES else nn.BatchNorm1d(of.width))
         elif of.norm == "layer":
