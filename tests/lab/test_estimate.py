@@ -15,6 +15,7 @@ from defib.lab.estimate import (
     at_most,
     between,
     exact,
+    grouped_share,
     joined,
     mean,
     median,
@@ -87,3 +88,27 @@ def test_a_region_and_its_complement_never_both_hold(border, value, half):
     below, above = Region(high=border).judge(estimate), Region(low=border).judge(estimate)
     assert not (below == above == Verdict.FALSE)
     assert not (below == above == Verdict.TRUE)
+
+
+def grouped(rng, groups: int) -> list[np.ndarray]:
+    """Hits among ten things of each group; groups differ in their rate, which is 0.4 on average."""
+    return [rng.binomial(10, rng.beta(2, 3, groups)), np.full(groups, 10)]
+
+
+def test_things_of_one_group_are_not_repetitions():
+    rng = np.random.default_rng(0)
+    draws = [grouped(rng, 40) for _ in range(1000)]
+
+    def covered(estimates):
+        return sum(e.low <= 0.4 <= e.high for e in estimates)
+
+    least = 1000 * CONFIDENCE - 4 * math.sqrt(1000 * CONFIDENCE * (1 - CONFIDENCE))
+    assert covered(grouped_share(*draw) for draw in draws) >= least
+    assert covered(share(int(h.sum()), int(n.sum())) for h, n in draws) < least
+
+
+def test_groups_that_agree_leave_room_for_chance_and_a_single_one_decides_nothing():
+    agreed = grouped_share([0, 0, 0], [10, 10, 10])
+    assert (agreed.value, agreed.low, agreed.high, agreed.n) == (0.0, 0.0, share(0, 30).high, 3)
+    assert at_most(0.9).judge(grouped_share([0], [1000])) == Verdict.UNDECIDED
+    assert at_most(0.9).judge(grouped_share([0, 0], [0, 0])) == Verdict.UNDECIDED

@@ -24,7 +24,7 @@ from defib.lab.markdown import pages
 from defib.lab.overview import overview
 from defib.lab.page import figure, page, results, write
 from defib.lab.plot import colours, svg
-from defib.lab.result import Order, Result, written
+from defib.lab.result import Order, Result, key, written
 
 HOSTILE = "<img src=x onerror=alert(1)> $x_1$ & \"quoted\" | 'cell'"
 CLAIMS = {
@@ -234,6 +234,15 @@ def test_a_folder_is_read_and_what_is_no_result_is_passed_over(tmp_path: Path) -
     tmp_path.joinpath("c.json").write_bytes(b"\xff\xfe")
     assert results(tmp_path) == [result()]
     assert write(tmp_path, tmp_path / "lab.html").read_text(encoding="utf-8").startswith("<!DOCTYPE html>")
+
+
+def test_a_result_of_the_present_source_wins_over_an_older_one(tmp_path: Path) -> None:
+    older, newer = result(first=1.0), result(first=2.0)
+    name = key(newer.order, DeadUnitGradients)
+    for path, each in ((name, newer), ("zz" + name, older), ("aa" + name, older)):
+        tmp_path.joinpath(path).write_text(written(each), encoding="utf-8")
+    (one,) = overview(results(tmp_path), CLAIMS, KNOWN).experiments
+    assert one.results == (newer,)
 
 
 def test_a_folder_without_results_is_one_clear_line(tmp_path: Path) -> None:

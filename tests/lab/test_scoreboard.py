@@ -16,21 +16,12 @@ from defib.diagnosis.rule import Rule
 from defib.lab import scoreboard
 from defib.lab.board import Board, board
 from defib.lab.boardtext import markdown
+from defib.lab.draws import Kind, draw
+from defib.lab.pairs import Failed, Named, Pair, Seen, Trial, pathologies, read, written
 from defib.lab.pathology import Pathology
-from defib.lab.scoreboard import (
-    Failed,
-    Named,
-    Pair,
-    Seen,
-    Trial,
-    conduct,
-    examine,
-    pathologies,
-    read,
-    trials,
-    written,
-)
-from defib.lab.training import Kind, begin, draw
+from defib.lab.proving import present
+from defib.lab.scoreboard import conduct, examine, trials
+from defib.lab.training import begin
 from defib.report.proven import sentences
 
 MADE = {"command": "defib lab scoreboard --seeds 8", "date": "2026-11-21", "torch": "2.13.0"}
@@ -217,6 +208,19 @@ def test_a_kept_pair_is_not_run_again(tmp_path: Path) -> None:
     path = tmp_path / f"born-dead-0-{scoreboard._mark('born-dead')}.json"
     path.write_text(written(kept), encoding="utf-8")
     assert list(conduct([kept.trial], tmp_path)) == [kept]
+
+
+def test_presenting_kept_pairs_writes_the_page_and_the_data(tmp_path: Path) -> None:
+    kept = pair(named("dead-unit"))
+    (tmp_path / "pairs").mkdir()
+    path = tmp_path / "pairs" / f"born-dead-0-{scoreboard._mark('born-dead')}.json"
+    path.write_text(written(kept), encoding="utf-8")
+    told: list[str] = []
+    found = present(["born-dead"], draws=1, folder=tmp_path, told=told.append)
+    assert told == ["1 of 1  born-dead 0: dead-unit/born-dead (error)"]
+    assert found.made["command"] == "defib lab scoreboard born-dead --seeds 1"
+    assert json.loads((tmp_path / "lab_scoreboard.json").read_text())["sick"] == 1
+    assert (tmp_path / "lab_scoreboard.md").read_text() == markdown(found)
 
 
 def test_a_folder_that_cannot_be_made_is_one_clear_line(tmp_path: Path) -> None:

@@ -64,6 +64,33 @@ def share(hits: int, trials: int) -> Estimate:
     return Estimate(value=value, low=bound.low, high=bound.high, n=int(trials))
 
 
+def grouped_share(hits: ArrayLike, trials: ArrayLike) -> Estimate:
+    """A rate over things that come in groups: units of one network, runs on one data set.
+
+    Things of a group are alike, so that only groups count as repetitions. Of two intervals
+    the hull is taken: Student's for a ratio of sums over groups (Cochran 1977, Sampling
+    techniques, section 6.3), and that of :func:`share`, which has a width where all groups agree.
+
+    Args:
+        hits: In each group, shape (G,).
+        trials: Things of each group, shape (G,).
+
+    Returns:
+        The estimate, of G groups; with fewer than two it is undecidable.
+    """
+    from scipy.stats import t
+
+    h, n = np.asarray(hits, dtype=np.float64), np.asarray(trials, dtype=np.float64)
+    groups, total = len(h), n.sum()
+    alone = share(int(h.sum()), int(total))
+    if groups < 2 or not total:
+        return Estimate(value=alone.value, low=0.0, high=1.0, n=groups)
+    spread = math.sqrt(float(((h - alone.value * n) ** 2).sum()) * groups / (groups - 1)) / float(total)
+    half = float(t.ppf((1 + CONFIDENCE) / 2, groups - 1)) * spread
+    low, high = max(0.0, alone.value - half), min(1.0, alone.value + half)
+    return Estimate(value=alone.value, low=min(low, alone.low), high=max(high, alone.high), n=groups)
+
+
 def mean(values: ArrayLike, *, unit: str = "1") -> Estimate:
     """The mean of independent numbers, with Student's interval.
 
@@ -162,6 +189,16 @@ def at_least(low: float) -> Region:
 def between(low: float, high: float) -> Region:
     """From ``low`` to ``high``."""
     return Region(low=low, high=high)
+
+
+ALWAYS = at_least(0.95)
+"""What the lab takes "all", "every" and "always" to say of a share: all but accidents."""
+
+NEVER = at_most(0.05)
+"""What it takes "none" and "never" to say of a share."""
+
+MOSTLY = at_least(0.5)
+"""What it takes "most" and "usually" to say of a share."""
 
 
 def near(value: float, tolerance: float) -> Region:

@@ -24,7 +24,7 @@ from defib.lab.figure import Figure
 from defib.lab.index import Claim, claims, experiments
 from defib.lab.index import page as docstring
 from defib.lab.overview import WORDS, Overview, Shown, Told, command, figures, overview, printed
-from defib.lab.result import Result, read
+from defib.lab.result import Result, key, read
 
 _SHOWN = 3
 """Figures of a claim that its row shows; more are folded away."""
@@ -50,7 +50,8 @@ def page(
     """  # noqa: DOC502 - the plots raise it
     seen = overview(found, rows, known)
     style, script = template("lab.css"), template("lab.js")
-    policy = f"default-src 'none'; img-src data:; style-src '{_hash(style)}'; script-src '{_hash(script)}'"
+    allowed = f"img-src data:; style-src '{_hash(style)}'; script-src '{_hash(script)}'"
+    policy = f"default-src 'none'; {allowed}; base-uri 'none'; form-action 'none'"
     topics = list(dict.fromkeys(str(one.cls.topic) for one in seen.experiments))
     body = [_head(seen), _sieve(topics), _claims(seen), *_topics(seen, topics), _rest(seen)]
     return "\n".join(
@@ -91,12 +92,22 @@ def write(source: Path, output: Path) -> Path:
 
 
 def results(source: Path) -> list[Result]:
-    """Every result in a folder, in order of file name; files that hold none are passed over."""
+    """Every result in a folder; files that hold none are passed over.
+
+    Args:
+        source: The folder.
+
+    Returns:
+        In order of file name, those of experiments whose source has changed since before the others: of
+        two results of one experiment, scale and seed the later one counts.
+    """
     found = []
     for path in sorted(source.glob("*.json")) if source.is_dir() else ():
         with contextlib.suppress(OSError, ValueError):
-            found.append(read(path))
-    return found
+            result = read(path)
+            cls = experiments().get(result.order.slug)
+            found.append((cls is not None and path.name == key(result.order, cls), path.name, result))
+    return [result for _, _, result in sorted(found, key=lambda item: item[:2])]
 
 
 @cache
@@ -160,7 +171,10 @@ def _head(seen: Overview) -> str:
         told.append("<p>No measured verdict contradicts what proof and literature make of the claim.</p>")
     spent = sum(result.seconds for one in run for result in one.results)
     if run:
-        told.append(f'<p class="soft">torch {_text(versions)}; {spent:.0f} s of CPU time in all.</p>')
+        scales = ", ".join(sorted({str(r.order.scale) for one in run for r in one.results}))
+        told.append(
+            f'<p class="soft">Scale {scales}; torch {_text(versions)}; {spent:.0f} s of CPU time in all.</p>'
+        )
     return "\n".join(told)
 
 

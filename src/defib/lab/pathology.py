@@ -14,7 +14,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from defib.lab.training import Draw, Kind, Training, weighted
+from defib.lab.draws import Draw, Kind
+from defib.lab.ordinary import weighted
+from defib.lab.training import Training
 
 DENSE = (Kind.DIGITS, Kind.BINARY, Kind.REGRESSION)
 CLASSES = (Kind.DIGITS, Kind.IMAGES)

@@ -120,6 +120,13 @@ class LrTooLow(Rule):
             meaning="share of the steps whose learning rate is exactly zero",
             reason="most of the run then does nothing",
         ),
+        Limit(
+            name="idle",
+            default=0.9,
+            unit="1",
+            meaning="the same, whatever the loss says of the run",
+            reason="no schedule that is meant spends nine tenths of a training on no step at all",
+        ),
     )
     consequences = (
         Consequence(rule="constant-predictor", delay=-1, why="the answer has not moved from where it began"),
@@ -185,12 +192,13 @@ class LrTooLow(Rule):
         if not rates or len(rates) != len(run.optimizers):
             return None
         share = min(float((rate.values == 0).mean()) for rate in rates)
-        if share < self.limit("zero") or not (state.failing or state.unfinished):
+        harmful = state.failing or state.unfinished
+        if share < self.limit("zero" if harmful else "idle"):
             return None
         first = min(int(rate.steps[np.argmax(rate.values == 0)]) for rate in rates)
         return self.found(
             Cause.LR_ZERO,
-            Severity.ERROR,
+            Severity.ERROR if harmful else Severity.WARNING,
             f"the learning rate is zero on {share:.0%} of the steps",
             evidence=(Evidence(name="share of the steps with a rate of zero", value=share), *state.evidence),
             since_step=first,
@@ -239,6 +247,11 @@ class LrTooLow(Rule):
             name="a learning rate of zero",
             build=lambda: stepped(_walk(flat_loss(), 0.0), lr=0.0),
             expect=(Expected(cause=Cause.LR_ZERO, severity=Severity.ERROR, since_step=0),),
+        ),
+        Case(
+            name="a learning rate of zero in a run whose loss says little",
+            build=lambda: stepped(_walk(falling_loss(start=1.0, end=0.9), 0.0), lr=0.0),
+            expect=(Expected(cause=Cause.LR_ZERO, severity=Severity.WARNING, since_step=0),),
         ),
         Case(name="fine-tuning", build=lambda: _walk(falling_loss(start=0.9, end=0.2), 1e-5)),
         Case(name="usual steps in a network that learns", build=lambda: _walk(falling_loss(), 1e-3)),

@@ -49,9 +49,10 @@ from dataclasses import replace
 from typing import ClassVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from defib.core.finding import Cause, Confidence, Evidence, Fault, Finding, Severity
-from defib.core.run import Event, Norms, RunView
+from defib.core.run import Event, Norms, RunView, Series
 from defib.diagnosis.case_parts import sizes_of, stepped
 from defib.diagnosis.cases import Plan, broken_loss, falling_loss, flat_loss, run_of
 from defib.diagnosis.measures.answer import Answer, answer
@@ -197,12 +198,11 @@ class UpdateLost(Rule):
         """Updates below the spacing of the weights' numbers."""
         if run.norms is None or not len(run.norms.steps):
             return None
-        moving = (run.norms.gradient > 0) & (run.norms.weight > 0)
+        moving = (run.norms.gradient > 0) & (run.norms.weight > 0) & _at_work(run)[:, None]
         shares = np.where(moving, run.norms.swallowed, np.nan)
         shares = shares[np.isfinite(shares)]
-        idle = any(len(o.lr) and not (o.lr.values > 0).any() for o in run.optimizers)
         limit = self.limit("swallowed_half" if _formats(run)[0] & _HALF else "swallowed")
-        if idle or not len(shares) or float(np.median(shares)) < limit:
+        if not len(shares) or float(np.median(shares)) < limit:
             return None
         return self.found(
             Cause.ROUNDED_AWAY,
@@ -289,8 +289,8 @@ class UpdateLost(Rule):
             expect=(Expected(cause=Cause.STEPS_SKIPPED, severity=Severity.ERROR, since_step=0),),
         ),
         Case(
-            name="nothing is lost where the learning rate is zero",
-            build=lambda: stepped(_sized(falling_loss(end=1.5), swallowed=1.0), lr=0.0),
+            name="nothing is lost where a schedule has brought the learning rate to zero",
+            build=lambda: _ended(_sized(falling_loss(end=1.5), swallowed=1.0), after=80),
         ),
         Case(name="updates arrive", build=lambda: _sized(falling_loss(), swallowed=0.05)),
     )
@@ -346,3 +346,27 @@ def _largest_gradient(norms: Norms, step: int) -> float:
     values = norms.gradient[rows]
     values = values[~np.isnan(values)]
     return float(values.max()) if len(values) else float("nan")
+
+
+def _at_work(run: RunView) -> NDArray[np.bool_]:
+    """Sampled steps, shape (R,), on which some optimiser had a learning rate: with none nothing is lost."""
+    assert run.norms is not None
+    working = np.zeros(len(run.norms.steps), bool)
+    for optimizer in run.optimizers:
+        place = np.searchsorted(optimizer.lr.steps, run.norms.steps, side="right") - 1
+        known = place >= 0
+        rate = optimizer.lr.values[np.maximum(place, 0)] if len(optimizer.lr) else np.ones(len(place))
+        working |= ~known | (rate > 0)
+    return working
+
+
+def _ended(run: RunView, after: int) -> RunView:
+    """The same run, its learning rate zero after so many steps, and updates arriving before."""
+    assert run.norms is not None
+    early = (run.norms.steps < after)[:, None]
+    norms = replace(run.norms, swallowed=np.where(early, 0.05, run.norms.swallowed))
+    still = tuple(
+        replace(o, lr=Series(steps=o.loss.steps, values=np.where(o.loss.steps < after, 0.1, 0.0)))
+        for o in run.optimizers
+    )
+    return replace(run, optimizers=still, norms=norms)

@@ -57,7 +57,7 @@ class Dials:
     coast: int = dial(400, "steps with gradient 0 after it")
     tolerance: float = dial(0.01, "relative error up to which two numbers are one")
     moved: float = dial(1e-9, "change of a weight that counts as one")
-    units: int = dial(40000, "random units hit by one random step", quick=4000)
+    units: int = dial(40000, "random units hit by one random step", quick=12000)
     samples: int = dial(30, "samples that a unit sees")
     inputs: int = dial(6, "inputs of a unit, in [0, 1]")
     step_rate: float = dial(0.3, "learning rate of the killing step")

@@ -46,7 +46,7 @@ Make = Callable[[Tensor, Tensor], torch.optim.Optimizer]
 class Dials:
     """What can be changed."""
 
-    units: int = dial(600, "dead units", quick=200)
+    units: int = dial(600, "dead units", quick=300)
     samples: int = dial(40, "samples that a unit sees")
     inputs: int = dial(8, "inputs of a unit, in [0, 1]")
     rate: float = dial(0.1, "learning rate of SGD")

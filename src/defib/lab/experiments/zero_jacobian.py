@@ -29,7 +29,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.func import functional_call, hessian
+from torch.func import functional_call, jacrev
 
 from defib.lab.dials import dial
 from defib.lab.estimate import Estimate, at_least, exact, share
@@ -121,7 +121,7 @@ def _curvature(dials: Dials, generator: torch.Generator) -> float:
     def loss(parameters: dict[str, Tensor]) -> Tensor:
         return torch.nn.functional.mse_loss(functional_call(net, parameters, (x,)), y)
 
-    second = hessian(loss)({name: p.detach() for name, p in net.named_parameters()})
+    second = jacrev(jacrev(loss))({name: p.detach() for name, p in net.named_parameters()})
     rows = [block[0] for name in ("0.weight", "0.bias") for block in second[name].values()]
     return max(float(row.abs().max()) for row in rows)
 

@@ -34,6 +34,7 @@
     for (const more of document.querySelectorAll("details:not([open])")) { more.open = true; opened.push(more); }
   });
   addEventListener("afterprint", () => { while (opened.length) { opened.pop().open = false; } });
+  sieve.addEventListener("submit", (event) => event.preventDefault());
   addEventListener("hashchange", reveal);
   for (const field of [topic, verdict, text]) { field.addEventListener("input", sift); }
   sieve.hidden = false;
