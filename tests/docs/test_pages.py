@@ -93,9 +93,28 @@ def test_every_setting_and_every_limit_of_a_rule_is_on_the_settings_page(
             assert f"`{limit.name}`" in section
 
 
+def test_every_experiment_file_has_a_page_and_a_line_in_the_list(pages: dict[str, str]) -> None:
+    files = [p.stem for p in (ROOT / "src/defib/lab/experiments").glob("[a-z]*.py")]
+    assert len(files) >= 45
+    for slug in (name.replace("_", "-") for name in files):
+        assert "## Prediction" in pages[f"lab/{slug}.md"]
+        assert f"({slug}.md)" in pages["lab/index.md"]
+
+
+def test_every_rules_page_tells_its_figures_of_the_proving_ground(
+    generator: ModuleType, pages: dict[str, str]
+) -> None:
+    for rule in generator.rules():
+        section = pages[f"rules/{rule.slug}.md"].split("## On the proving ground")[1]
+        assert "Specificity:" in section
+        assert "../lab/proving-ground.md" in section
+    assert "| dead-unit |" in pages["lab/proving-ground.md"]
+
+
 def test_no_page_fetches_anything_from_elsewhere() -> None:
     config = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
     assert "font: false" in config
     written = [p.read_text(encoding="utf-8") for p in (ROOT / "docs").rglob("*.md")]
-    foreign = re.compile(r"<script src|<img|!\[|extra_javascript")
+    # pictures of our own lie beside the pages
+    foreign = re.compile(r"<script src|<img|!\[[^\]]*\]\((?!images/[\w-]+\.png\))|extra_javascript")
     assert not [text for text in [config, *written] if foreign.search(text)]

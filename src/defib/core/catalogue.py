@@ -24,11 +24,13 @@ class Outline:
         slug: The class attribute of that name.
         title: Likewise.
         text: The module's docstring.
+        bases: Names of the classes that it is derived from, as they are written.
     """
 
     slug: str
     title: str
     text: str
+    bases: tuple[str, ...] = ()
 
 
 def outlines(package: str) -> tuple[Outline, ...]:
@@ -51,7 +53,10 @@ def outlines(package: str) -> tuple[Outline, ...]:
             said = dict(_constants(cls))
             if "slug" in said:
                 text = ast.get_docstring(module) or ""
-                found.append(Outline(slug=said["slug"], title=said.get("title", ""), text=text))
+                bases = tuple(ast.unparse(base) for base in cls.bases)
+                found.append(
+                    Outline(slug=said["slug"], title=said.get("title", ""), text=text, bases=bases)
+                )
     return tuple(found)
 
 

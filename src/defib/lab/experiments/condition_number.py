@@ -30,7 +30,7 @@ import torch
 from torch import Tensor
 
 from defib.lab.dials import dial
-from defib.lab.estimate import at_least, mean, near
+from defib.lab.estimate import mean, near
 from defib.lab.experiment import Experiment, LabRun, Measurement, Part, Perturbation, Topic
 from defib.lab.figure import Figure, line
 
@@ -81,9 +81,9 @@ class ConditionNumber(Experiment[Dials]):
             ),
             Part(
                 row="S4-5",
-                says="heavy ball: an elongated bowl still needs more, at least as the cube root of kappa",
+                says="heavy ball: an elongated bowl still needs more, as the root of kappa",
                 estimate=mean(_slopes(heavy, dials.kappas), unit="decades per decade"),
-                region=at_least(1 / 3),
+                region=near(0.5, dials.tolerance),
             ),
         )
         ends = [[float(n.median()) for n in found] for found in (plain, heavy)]

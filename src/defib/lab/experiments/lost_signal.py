@@ -8,8 +8,8 @@ Prediction
 ----------
 A number carries signal if another input gives another output, and a gradient passes back.
 (1) Beyond the largest number of the format (65504 in float16) everything is infinite: one
-output for all inputs, and gradients of inf or nan. (2) Near it numbers lie far apart: 16 from
-16384 on in float16, so a signal of size 1 that is added there vanishes. (3) A saturated tanh
+output for all inputs, and gradients of inf or nan. (2) Near it numbers lie far apart: 32 from
+32768 on in float16, so a signal of size 1 that is added there vanishes. (3) A saturated tanh
 is 1 for all inputs beyond ln(8 / eps) / 2, with gradient 0. (4) The opposite end: Adam divides
 by sqrt(v) + eps, and in pure float16 an eps of 1e-8 is 0. A gradient of 0 gives 0 / 0, and the
 weight is nan, from which nothing comes back.
@@ -45,6 +45,10 @@ class Dials:
     """What can be changed."""
 
     numbers: int = dial(5000, "numbers tried in each region")
+    overflow: tuple[float, ...] = dial((12.0, 80.0), "from where to where exp is tried")
+    sum: float = dial(32768.0, "number near overflow to which small ones are added")
+    added: tuple[float, ...] = dial((0.0, 4.0), "the small ones, from and to")
+    saturated: tuple[float, ...] = dial((5.0, 15.0), "from where to where tanh is tried")
     signal: float = dial(1.0, "by how much an input is moved")
     dtype: str = dial("float16", "format", choices=DTYPES)
     eps: float = dial(1e-8, "Adam's eps")
@@ -73,14 +77,14 @@ class LostSignal(Experiment[Dials]):
     )
 
     def measure(self, dials: Dials, run: LabRun) -> Measurement:
-        regions: dict[str, tuple[Callable[[Tensor], Tensor], float, float]] = {
-            "exp overflows": (torch.exp, 12.0, 80.0),
-            "a sum near overflow": (lambda s: (s + 32768.0) - 32768.0, 0.0, 4.0),
-            "tanh saturates": (torch.tanh, 5.0, 15.0),
+        regions: dict[str, tuple[Callable[[Tensor], Tensor], tuple[float, ...]]] = {
+            "exp overflows": (torch.exp, dials.overflow),
+            "a sum near overflow": (lambda s: (s + dials.sum) - dials.sum, dials.added),
+            "tanh saturates": (torch.tanh, dials.saturated),
         }
         heard = {
-            name: _responds(dials, *region, run.torch(number))
-            for number, (name, region) in enumerate(regions.items())
+            name: _responds(dials, function, *region, run.torch(number))
+            for number, (name, (function, region)) in enumerate(regions.items())
         }
         kept = _kept_by_adam(dials, run.torch(9))
         # A sum passes its gradient on whatever it rounds: there only the output is asked.

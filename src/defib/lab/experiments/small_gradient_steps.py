@@ -81,16 +81,20 @@ class SmallGradientSteps(Experiment[Dials]):
             "Adam, gradients above eps": _slopes(adam, dials.factors),
             "Adam, gradients below eps": _slopes(below, tiny),
         }
-        regions = (near(1.0, dials.tolerance), at_least(dials.slope), at_least(dials.slope))
+        judged = (
+            ("in proportion, slope 1", near(1.0, dials.tolerance)),
+            (f"slope {dials.slope:g} or more", at_least(dials.slope)),
+            (f"slope {dials.slope:g} or more", at_least(dials.slope)),
+        )
         return Measurement(
             parts=tuple(
                 Part(
                     row="S4-4",
-                    says=f"{name}: gradients 10 times smaller need 10 times the steps (slope 1)",
+                    says=f"{name}: smaller gradients need more steps ({how})",
                     estimate=mean(slope, unit="decades per decade"),
                     region=region,
                 )
-                for (name, slope), region in zip(slopes.items(), regions, strict=True)
+                for (name, slope), (how, region) in zip(slopes.items(), judged, strict=True)
             ),
             figure=_figure(dials, plain, adam, below),
         )

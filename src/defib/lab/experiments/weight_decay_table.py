@@ -53,7 +53,7 @@ class Dials:
     decay: float = dial(5e-3, "weight decay of SGD")
     adam_rate: float = dial(2e-3, "learning rate of Adam and AdamW")
     adam_decay: float = dial(0.05, "weight decay of Adam and AdamW")
-    steps: int = dial(12000, "steps with zero gradient", quick=2400)
+    steps: int = dial(12000, "steps with zero gradient", quick=4000)
     every: int = dial(5, "steps between two looks whether a unit fires", quick=20)
     few: int = dial(20, "steps that still count as a few")
     some: float = dial(0.05, "share of units that counts as some")

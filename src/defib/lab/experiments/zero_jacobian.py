@@ -55,7 +55,7 @@ class Dials:
     dead_units: int = dial(400, "dead units under decay", quick=200)
     rate: float = dial(0.01, "learning rate under decay")
     decay: float = dial(0.01, "weight decay")
-    steps: int = dial(3000, "steps under decay", quick=1000)
+    steps: int = dial(3000, "steps under decay", quick=2000)
     curved: float = dial(1e-9, "entry of a Hessian that counts as not 0")
     most: float = dial(0.5, "share of the units that must come back if nothing blocks")
 

@@ -1,0 +1,76 @@
+"""The scoreboard as a Markdown page."""
+
+from defib.lab.board import Board, PathologyScore
+from defib.lab.pairs import HEALTHY
+from defib.lab.pathology import HARM, LONG
+
+
+def markdown(found: Board) -> str:
+    """The whole page: totals, every rule, every pathology, every false alarm."""
+    lines = [
+        *_head(found),
+        "",
+        "## Rules",
+        "",
+        "Sensitivity: of the sick runs planted for it, those in which it is the first finding and a warning "
+        "or worse (harmful plants), or in which it has a finding at all (harmless ones). Specificity: "
+        "healthy runs without a warning or worse of it. Quiet: twins of its own harmless plants without a "
+        "word of it. Misnamed: sick runs of another cause in which it is the first finding.",
+        "",
+        "| rule | sick runs | sensitivity | specificity | quiet | misnamed |",
+        "|---|---|---|---|---|---|",
+        *(
+            f"| {s.rule} | {s.planted} | {s.sensitivity if s.planted else 'not planted'} | {s.specificity} | "
+            f"{s.quiet if s.quiet.trials else '-'} | {s.misnamed} |"
+            for s in found.rules
+        ),
+        "",
+        "## Pathologies",
+        "",
+        "| pathology | planted | rule | pairs | took | count | named | with its cause | read first instead |",
+        "|---|---|---|---|---|---|---|---|---|",
+        *map(_row, found.pathologies),
+        "",
+        "## Healthy runs with a warning or worse",
+        "",
+        *([f"- {line}" for line in found.alarmed] or ["None."]),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _head(found: Board) -> list[str]:
+    out = "; ".join(f"{reason}: {count}" for reason, count in found.left_out.items() if count) or "none"
+    return [
+        "# The proving ground",
+        "",
+        f"Made by `{found.made['command']}`, {found.made['date']}, torch {found.made['torch']}; "
+        "95 % Clopper-Pearson intervals.",
+        "",
+        "Each pathology is planted in trainings drawn at random (depth, width, activation, normalisation, "
+        "initialisation, optimiser, rate, batch, data); its healthy twin is the same draw without the plant. "
+        "All run under `defib.watch` with default settings, and no limit of a rule was set by these figures. "
+        "Runs take 200 to 350 steps of about a millisecond, so that the eyes' budget of 1 % gives few "
+        f"readings; {LONG} steps where a rule only speaks after some thousand samples.",
+        "",
+        "A sick run counts if the plant took, measured on the training without defib's rules, and, where it "
+        f"is one that does harm, if its skill is at most {HARM:g} of its twin's. A twin counts if its skill "
+        f"(0: the best constant, 1: perfect) is {HEALTHY:g} or more and it is free of the condition.",
+        "",
+        f"- sick runs that count: {found.sick}; healthy runs: {found.healthy}",
+        f"- left out: {out}",
+        f"- harmful, and detected (a warning or worse): {found.detected}",
+        f"- harmful, and the first finding is of the planted rule: {found.right_rule}",
+        f"- or of a rule that names the same thing from another side: {found.accepted}",
+        f"- harmful, and the first finding's word of the vocabulary is right: {found.right_fault}",
+        f"- false alarms (a warning or worse) on healthy runs: {found.false_alarms}",
+        f"- faults of the watcher's own: {found.faults}",
+    ]
+
+
+def _row(score: PathologyScore) -> str:
+    instead = ", ".join(f"{count} x {what}" for what, count in score.others.items()) or "-"
+    kind = "" if score.harmful else " (harmless)"
+    return (
+        f"| {score.pathology} | {score.title}{kind} | {score.rule} | {score.pairs} | {score.took} | "
+        f"{score.counted} | {score.named} | {score.cause} | {instead} |"
+    )

@@ -1,0 +1,1 @@
+"""One file per planted cause; see ``lab.pathology.Pathology``."""
