@@ -7,15 +7,17 @@ dropped, unless only settings change. Later treatments are given right after a
 step, when no graph of the stepping parameters is waiting for its backward pass.
 """
 
-import json
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass, replace
-from pathlib import Path
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Protocol
 
-from defib.core.errors import DefibError, Refused, UsageError
-from defib.core.finding import Cause, Diagnosis, Verdict
-from defib.core.prescription import PLAN, Dose, Prescription, Safety, Value
+from defib.core.errors import DefibError, Refused
+from defib.core.finding import Diagnosis, Verdict
+from defib.core.prescription import Prescription, Safety
+from defib.orders import Order as Order  # noqa: PLC0414 - an order is what a care carries out
+from defib.orders import as_data as as_data  # noqa: PLC0414
+from defib.orders import named as named  # noqa: PLC0414
+from defib.orders import parse_order as parse_order  # noqa: PLC0414
+from defib.orders import plain
 
 if TYPE_CHECKING:
     import torch
@@ -29,121 +31,6 @@ FIRST_CHECK = 25
 
 MOST_TREATMENTS = 8
 """Treatments that ``--treat auto`` gives in one run."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Order:
-    """What ``defib run --treat`` asks for.
-
-    Attributes:
-        auto: Diagnose now and then, and treat what is found.
-        given: These, whatever is found.
-        at: Optimiser step at which ``given`` are applied; 0 for right before the first.
-    """
-
-    auto: bool = False
-    given: tuple[Prescription, ...] = ()
-    at: int = 0
-
-
-def parse_order(words: Iterable[str], at: int = 0) -> Order | None:
-    """Understands ``--treat``.
-
-    Args:
-        words: Each "auto", "SLUG", "SLUG:key=value,key=value" or "@file.json": a list of objects
-            with "treatment" and "dose", all of which are given; or what ``defib prescribe --json``
-            prints, of which the first that can be given is, for each finding.
-        at: Optimiser step for those that are named.
-
-    Returns:
-        The order; None if there are no words.
-
-    Raises:
-        UsageError: If a word cannot be understood.
-        NotFound: If there is no treatment of that name.
-    """  # noqa: DOC502 - the engine raises it
-    from defib.therapy.engine import treatment
-
-    auto, given = False, list[Prescription]()
-    for word in words:
-        if word == "auto":
-            auto = True
-        elif word.startswith("@"):
-            given += _from_file(Path(word[1:]))
-        else:
-            slug, _, text = word.partition(":")
-            given.append(named(slug, _parse_dose(word, text)))
-    for each in given:
-        if treatment(each.treatment).safety is Safety.SOURCE:
-            raise UsageError(f"--treat {each.treatment}: only the source can be changed; see defib prescribe")
-    return Order(auto=auto, given=tuple(given), at=at) if auto or given else None
-
-
-def named(slug: str, dose: Dose) -> Prescription:
-    """A treatment that a person asked for, without a finding."""
-    from defib.therapy.engine import treatment
-
-    found = treatment(slug)
-    layer = dose.get("layer", "")
-    return Prescription(
-        treatment=slug,
-        rule="",
-        cause=None,
-        layer=str(layer) if isinstance(layer, (str, int)) else "",
-        safety=found.safety,
-        reason="asked for",
-        strength=1.0,
-        dose=dose,
-    )
-
-
-def _parse_dose(word: str, text: str) -> dict[str, Value]:
-    """``factor=0.1,layer=fc1,units=[1,2]``; values are JSON, and words where they are not."""
-    dose: dict[str, Value] = {}
-    rest = text
-    while rest:
-        name, equals, rest = rest.partition("=")
-        if not equals or not name:
-            raise UsageError(f"--treat {word}: expected key=value after the colon")
-        if rest.startswith("["):
-            value, _, rest = rest.partition("]")
-            dose[name] = tuple(json.loads(f"{value}]"))
-            rest = rest.removeprefix(",")
-            continue
-        value, _, rest = rest.partition(",")
-        try:
-            dose[name] = json.loads(value)
-        except ValueError:
-            dose[name] = value
-    return dose
-
-
-def _from_file(path: Path) -> list[Prescription]:
-    """Treatments from a file; of a plan the first for each finding that can be given live."""
-    try:
-        entries = json.loads(path.read_text(encoding="utf-8"))
-        is_plan = isinstance(entries, dict) and entries.get("schema") == PLAN
-        if isinstance(entries, dict):
-            entries = entries["prescriptions"]
-        if is_plan:
-            live = [e for e in entries if e["safety"] != Safety.SOURCE]
-            entries = list({(e["rule"], e["layer"], e["cause"]): e for e in reversed(live)}.values())[::-1]
-        return [_read(entry) for entry in entries]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UsageError(f"--treat @{path}: not a list of treatments ({error})") from None
-
-
-def _read(entry: Mapping[str, Any]) -> Prescription:
-    """One treatment as it was written down, with the finding that it is for, if it says so."""
-    dose = {name: tuple(v) if isinstance(v, list) else v for name, v in entry["dose"].items()}
-    found = named(str(entry["treatment"]), dose)
-    cause = entry.get("cause")
-    return replace(
-        found,
-        rule=str(entry.get("rule", "")),
-        layer=str(entry.get("layer", found.layer)),
-        cause=Cause(cause) if cause else None,
-    )
 
 
 def give(
@@ -163,47 +50,44 @@ def give(
         Refused: If it cannot be done safely; nothing is changed then, and that too is told.
     """
     from defib.therapy.agreement import agree
-    from defib.therapy.engine import treat
 
-    state, local = _addressed(states, prescription)
     words: dict[str, Any] = {
         "treatment": prescription.treatment,
         "rule": prescription.rule,
         "layer": prescription.layer,
         "cause": str(prescription.cause or ""),
-        "dose": _plain(prescription.dose),
+        "dose": plain(prescription.dose),
     }
     tell({**words, "stage": "planned"})
     try:
-        agree(local)
-        receipt = treat(state, local)
+        agree(prescription)
+        receipt = _on_all_ranks(states, prescription)
     except Refused as refused:
         tell({**words, "stage": "refused", "why": str(refused)})
         raise
     except BaseException as error:
         tell({**words, "stage": "rolled-back", "why": f"{type(error).__name__}: {error}"})
         raise
-    tell({**words, "stage": "done", "changed": list(receipt.changed)})
+    tell({**words, "stage": "done", "changed": list(receipt.changed), "left": list(receipt.left)})
     return receipt
 
 
-def _addressed(
-    states: "tuple[TrainState, ...]", prescription: Prescription
-) -> "tuple[TrainState, Prescription]":
-    """The model that a layer is in, and the prescription as that model knows its layers."""
-    if len(states) == 1 or not prescription.layer:
-        return states[0], prescription
-    for state in states:
-        try:
-            state.module(prescription.layer)
-        except Refused:
-            continue
-        return state, prescription
-    raise Refused(f"no model that is trained here has a module {prescription.layer!r}")
+def _on_all_ranks(states: "tuple[TrainState, ...]", prescription: Prescription) -> "Receipt":
+    """Treats here, and takes it back where another rank could not do the same."""
+    from defib.therapy.agreement import confirm
+    from defib.therapy.engine import treat
+    from defib.therapy.gather import joined
 
-
-def _plain(dose: Mapping[str, Value]) -> dict[str, Any]:
-    return {name: list(v) if isinstance(v, tuple) else v for name, v in dose.items()}
+    try:
+        receipt = treat(joined(states), prescription)
+    except Refused as refused:
+        confirm(str(refused))
+        raise
+    elsewhere = confirm("")
+    if elsewhere:
+        receipt.undo(force=True)
+        raise Refused(f"{prescription.treatment}: taken back, for another rank could not ({elsewhere})")
+    return receipt
 
 
 class Ward(Protocol):
@@ -214,6 +98,9 @@ class Ward(Protocol):
 
     def tell(self, step: int, data: dict[str, Any]) -> None:
         """Writes an event into the record."""
+
+    def kept(self, step: int) -> None:
+        """Writes into the record that a snapshot was taken."""
 
     def treated(self) -> None:
         """The network was changed: what is known of it has to be looked up anew."""
@@ -259,8 +146,19 @@ class Care:
 
     def _before(self, optimizer: "torch.optim.Optimizer", _args: Any, _kwargs: Any) -> None:
         ward = self._ward
-        if ward is not None and self._order.at == 0 and not self._steps.get(id(optimizer)):
+        if ward is None or self._steps.get(id(optimizer)):
+            return
+        if self._order.auto:
+            self._safely(ward, lambda: self._keep(ward, optimizer, 0))
+        if self._order.at == 0:
             self._safely(ward, lambda: self._give_all(ward, optimizer, 0, dropping=True))
+
+    def _keep(self, ward: Ward, optimizer: "torch.optim.Optimizer", step: int) -> None:
+        """A snapshot to go back to: of the start, and of whenever a check finds nothing."""
+        from defib.therapy.gather import gather
+
+        self._vault.keep(gather(optimizers=(optimizer,)), step)
+        ward.kept(step)
 
     def _after(self, optimizer: "torch.optim.Optimizer", _args: Any, _kwargs: Any) -> None:
         step = self._steps[id(optimizer)] = self._steps.get(id(optimizer), 0) + 1
@@ -284,17 +182,20 @@ class Care:
 
     def _check(self, ward: Ward, optimizer: "torch.optim.Optimizer", step: int) -> None:
         """Diagnose, and give the most promising treatment that has not been tried there."""
+        from defib.therapy.agreement import decided
         from defib.therapy.engine import prescribe
-        from defib.therapy.gather import gather
 
         if self._done >= MOST_TREATMENTS:
             return
         diagnosis, view = ward.diagnosed()
+        wanted = decided(_to_try(prescribe(diagnosis, view)))
         if diagnosis.verdict is Verdict.HEALTHY:
-            self._vault.keep(gather(optimizers=(optimizer,)), step)
-        for prescription in prescribe(diagnosis, view):
+            self._keep(ward, optimizer, step)
+        gone_back = ""
+        for prescription in wanted:
             key = prescription.treatment, prescription.rule, prescription.layer
-            if prescription.safety is Safety.SOURCE or key in self._given:
+            again = key in self._given and prescription.treatment != "roll-back"
+            if again or (gone_back and prescription.rule != gone_back):
                 continue
             self._given.add(key)
             try:
@@ -302,7 +203,9 @@ class Care:
             except Refused:
                 continue
             self._done += 1
-            return
+            if prescription.treatment != "roll-back":
+                return
+            gone_back = prescription.rule  # what broke it comes again: one more for the same finding
 
     def _give(
         self, ward: Ward, optimizer: "torch.optim.Optimizer", prescription: Prescription, step: int
@@ -323,6 +226,15 @@ class Care:
                 self.release()
 
 
-def as_data(prescription: Prescription) -> dict[str, Any]:
-    """A prescription as JSON-able data."""
-    return {**asdict(prescription), "dose": _plain(prescription.dose)}
+def _to_try(prescriptions: Iterable[Prescription]) -> list[Prescription]:
+    """What can be given live, in order; where training has destroyed the weights, going back comes first."""
+    live = [p for p in prescriptions if p.safety is not Safety.SOURCE]
+    if not live:
+        return []
+    first = live[0].rule
+    back = [p for p in live if p.treatment == "roll-back" and p.rule == first and first in _DESTROY]
+    return [*back, *(p for p in live if p not in back)]
+
+
+_DESTROY = {"non-finite", "lr-too-high"}
+"""Findings after which weights are of no use, whatever is changed about the steps to come."""

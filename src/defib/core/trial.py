@@ -25,10 +25,15 @@ class Outcome:
         steps: Optimiser steps taken.
         seconds: Wall time.
         code: Exit code of the script.
-        stop_at: Step at which it was ended on purpose; None if it was not.
+        stop_at: Step at which it was ended on purpose, because its treatment was refused or it did no
+            better than the control; None if it was not.
         treated: What was done ("scale-lr: SGD group 0 lr"), or refused.
         refused: Why a treatment was not given; "" if it was.
         record: The record's folder, relative to the trial's.
+        cpu: CPU time of the process and its children, seconds, start-up included; 0 in older trials.
+        gain: Where it was last compared with the control on the way: by how much its loss was lower, in
+            decades, or in units of the loss where that is not positive; None if it never was.
+        wrong: Findings of severity error in its own diagnosis; None if there was none to make.
     """
 
     arm: str
@@ -43,6 +48,9 @@ class Outcome:
     treated: tuple[str, ...] = ()
     refused: str = ""
     record: str = ""
+    cpu: float = 0.0
+    gain: float | None = None
+    wrong: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +59,7 @@ class Comparison:
 
     Attributes:
         arm: The arm.
-        answer: "better", "worse", "undecided" or "refused".
+        answer: "better", "worse", "undecided", "stopped" (on the way, for it did no better) or "refused".
         difference: Mean paired difference in the measure's own unit, positive where the arm is better.
         low: Lower end of its 95 % interval (paired t); None with fewer than two pairs.
         high: Upper end.
@@ -84,6 +92,11 @@ class Verdict:
         comparisons: Each treated arm against the control, best first.
         outcomes: Every run.
         cost: Wall time of all runs / mean wall time of one control run.
+        cost_cpu: The same in CPU time, start-up included.
+        cost_steps: The same in optimiser steps.
+        extra_cpu: What it cost to find a treatment and train with it once: CPU time of all runs of the
+            search with the script's own seeds / that of the control run, which is the failing run itself.
+        extra_steps: The same in optimiser steps.
         diagnosis: What the control run suffers from, in one line.
         patches: What only a change of the source could do.
         schema: Name and version of this structure.
@@ -98,6 +111,10 @@ class Verdict:
     cost: float
     diagnosis: str
     patches: tuple[str, ...] = ()
+    cost_cpu: float = 0.0
+    cost_steps: float = 0.0
+    extra_cpu: float = 0.0
+    extra_steps: float = 0.0
     schema: str = field(default="defib.trial/1")
 
 

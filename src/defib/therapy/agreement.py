@@ -2,17 +2,22 @@
 
 import hashlib
 import json
+from collections.abc import Sequence
+from dataclasses import asdict
 from datetime import timedelta
+from typing import Any
 
 import torch.distributed as dist
 
 from defib.core.errors import Refused
-from defib.core.prescription import Prescription
+from defib.core.finding import Cause
+from defib.core.prescription import Prescription, Safety
 
 PATIENCE = timedelta(seconds=20)
 """How long a rank waits for the others to ask for the same."""
 
 _asked = 0
+_decided = 0
 
 
 def agree(prescription: Prescription, patience: timedelta | None = None) -> None:
@@ -29,7 +34,7 @@ def agree(prescription: Prescription, patience: timedelta | None = None) -> None
         Refused: If a rank does not come, or comes with something else; nothing has been changed then.
     """
     global _asked  # noqa: PLW0603 - the number of this meeting, counted alike on every rank
-    if not (dist.is_available() and dist.is_initialized()) or dist.get_world_size() == 1:
+    if _is_alone():
         return
     patience = PATIENCE if patience is None else patience
     meeting, size = f"defib/treat/{_asked}", dist.get_world_size()
@@ -56,3 +61,64 @@ def agree(prescription: Prescription, patience: timedelta | None = None) -> None
             "call treat on all ranks at the same step"
         )
     raise Refused(f"{prescription.treatment}: the ranks ask for different doses; decide from shared data")
+
+
+def confirm(why: str, patience: timedelta | None = None) -> str:
+    """Whether every rank could do what they had agreed on; comes right after it, on all of them.
+
+    Args:
+        why: Why this rank could not; "" if it has done it.
+        patience: How long to wait for the others; None for :data:`PATIENCE`.
+
+    Returns:
+        Why a rank could not, then nobody's change may stay; "" if all have done it.
+    """
+    if _is_alone():
+        return why
+    meeting, size = f"defib/treated/{_asked}", dist.get_world_size()
+    store = dist.distributed_c10d._get_default_store()
+    keys = [f"{meeting}/{rank}" for rank in range(size)]
+    store.set(keys[dist.get_rank()], why or "done")
+    try:
+        store.wait(keys, PATIENCE if patience is None else patience)
+        said = [store.get(key).decode() for key in keys]
+    except Exception:  # noqa: BLE001 - each backend's store has an error of its own
+        return why or "a rank did not say whether it could"
+    return next((f"rank {rank}: {s}" for rank, s in enumerate(said) if s != "done"), "")
+
+
+def decided(mine: Sequence[Prescription], patience: timedelta | None = None) -> list[Prescription]:
+    """What the first rank prescribes, on all ranks: each has seen other batches, and would decide otherwise.
+
+    Args:
+        mine: What this rank would do, in order; asked of the first rank only.
+        patience: How long to wait for the first rank; None for :data:`PATIENCE`.
+
+    Returns:
+        The first rank's; nothing if it did not say.
+    """
+    global _decided  # noqa: PLW0603 - the number of this decision, counted alike on every rank
+    if _is_alone():
+        return list(mine)
+    key = f"defib/decided/{_decided}"
+    _decided += 1
+    store = dist.distributed_c10d._get_default_store()
+    if dist.get_rank() == 0:
+        store.set(key, json.dumps([asdict(p) for p in mine]))
+        return list(mine)
+    try:
+        store.wait([key], PATIENCE if patience is None else patience)
+        return [_prescription(each) for each in json.loads(store.get(key).decode())]
+    except Exception:  # noqa: BLE001 - each backend's store has an error of its own
+        return []
+
+
+def _prescription(data: dict[str, Any]) -> Prescription:
+    """The inverse of ``asdict`` after JSON."""
+    dose = {name: tuple(v) if isinstance(v, list) else v for name, v in data["dose"].items()}
+    cause = Cause(data["cause"]) if data["cause"] else None
+    return Prescription(**{**data, "dose": dose, "cause": cause, "safety": Safety(data["safety"])})
+
+
+def _is_alone() -> bool:
+    return not (dist.is_available() and dist.is_initialized()) or dist.get_world_size() == 1

@@ -5,6 +5,8 @@ from defib.core.errors import NotFound
 from defib.core.finding import Diagnosis, Finding, Severity
 from defib.core.prescription import Prescription
 from defib.core.run import RunView
+from defib.therapy.experience import experience, seasoned
+from defib.therapy.followers import follow
 from defib.therapy.surgery import Receipt, Surgery
 from defib.therapy.train_state import TrainState
 from defib.therapy.treatment import Treatment
@@ -51,7 +53,8 @@ def prescribe(diagnosis: Diagnosis, run: RunView) -> tuple[Prescription, ...]:
 
 def _for(finding: Finding, run: RunView) -> list[Prescription]:
     """Treatments of one finding, ranked."""
-    found = [p for cls in treatments() if (p := cls().prescribe(finding, run)) is not None]
+    judged = [p for cls in treatments() if (p := cls().prescribe(finding, run)) is not None]
+    found = [seasoned(p, experience()) for p in judged]
     return sorted(found, key=lambda p: (-p.strength, p.safety.rank, p.treatment))
 
 
@@ -78,6 +81,7 @@ def treat(
     operation = surgery(state, prescription.treatment, seed)
     try:
         treatment(prescription.treatment).operate(operation, prescription.dose)
+        follow(operation, prescription.treatment)
     except BaseException:
         operation.take_back()
         raise

@@ -5,10 +5,11 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from defib.core.errors import Refused
-from defib.core.finding import Finding
+from defib.core.finding import Cause, Finding
 from defib.core.prescription import Dose
 from defib.core.run import RunView
 from defib.therapy.surgery import Surgery
@@ -76,6 +77,33 @@ def number_of(finding: Finding, name: str) -> float:
     return float(next(found, float("nan")))
 
 
+def before_updates(finding: Finding) -> bool:
+    """Whether it was so in the very first pass, before any update: smaller steps cannot help then."""
+    return finding.rule == "non-finite" and finding.since_step == 0 and finding.cause not in _BY_UPDATE
+
+
+_BY_UPDATE = {Cause.NON_FINITE_UPDATE}
+
+
+def usual_entry(run: RunView, before: int | None = None) -> float:
+    """What no single entry of a usual gradient exceeds; NaN if none was read.
+
+    Single entries are not recorded; an entry is never larger than its tensor's norm, so one that is
+    larger than what the largest tensor's norm usually is stands out.
+
+    Args:
+        run: The run.
+        before: A step; None for the first half of the readings.
+
+    Returns:
+        Median over the steps of the largest norm of one tensor.
+    """
+    if run.norms is None or not len(run.norms.steps):
+        return float("nan")
+    largest = np.nan_to_num(run.norms.gradient, nan=0.0).max(axis=1, initial=0.0)
+    return _usual(largest, run.norms.steps, before)
+
+
 def usual_gradient(run: RunView, before: int | None = None) -> float:
     """Median norm of the whole gradient on the sampled steps before one; NaN if none was read.
 
@@ -89,7 +117,19 @@ def usual_gradient(run: RunView, before: int | None = None) -> float:
     if run.norms is None or not len(run.norms.steps):
         return float("nan")
     total = np.sqrt(np.nansum(run.norms.gradient**2, axis=1))
-    steps = run.norms.steps
+    return _usual(total, run.norms.steps, before)
+
+
+def weights_size(run: RunView) -> float:
+    """Norm of all weights when they were first read; infinite if they never were, or were not finite."""
+    if run.norms is None or not len(run.norms.steps):
+        return float("inf")
+    size = float(np.sqrt(np.nansum(run.norms.weight[0] ** 2)))
+    return size if size > 0 and np.isfinite(size) else float("inf")
+
+
+def _usual(total: NDArray[np.float64], steps: NDArray[np.int64], before: int | None) -> float:
+    """Median of the finite sizes, shape (R,), on the steps before one or in the first half."""
     early = steps < before if before is not None else np.arange(len(steps)) <= len(steps) // 2
     kept = total[early & np.isfinite(total) & (total > 0)]
     return float(np.median(kept)) if len(kept) else float("nan")

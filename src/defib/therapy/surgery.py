@@ -17,7 +17,7 @@ import torch.distributed as dist
 from torch import nn
 
 from defib.core.errors import Refused
-from defib.therapy.train_state import TrainState
+from defib.therapy.train_state import Several, TrainState
 
 Index = tuple[Any, ...]
 """What stands in the brackets of ``tensor[...]``; () for all of it."""
@@ -45,10 +45,12 @@ class Receipt:
     Attributes:
         treatment: Its slug.
         edits: In the order in which they were made.
+        left: Copies of the model that were left as they were, by name.
     """
 
     treatment: str
     edits: tuple[Edit, ...] = field(repr=False)
+    left: tuple[str, ...] = ()
 
     @property
     def changed(self) -> tuple[str, ...]:
@@ -87,6 +89,12 @@ class Surgery:
         digest = hashlib.sha256(f"{treatment}:{seed}".encode()).digest()
         self.generator = torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
         """All randomness of the treatment; the user's own generators are never drawn from."""
+        self.exchanged: list[tuple[str, nn.Module]] = []
+        """Modules that were put in the place of others, by path."""
+        self.renames = False
+        """The model's state dict has other entries now: modules or parameters were added."""
+        self.rewrites = False
+        """Parameters were overwritten."""
 
     def write(self, what: str, tensor: torch.Tensor, values: torch.Tensor, where: Index = ()) -> None:
         """Overwrites a tensor, or a part of it, in place.
@@ -102,6 +110,7 @@ class Surgery:
         """
         if getattr(tensor, "is_sparse", False) or hasattr(tensor, "to_local"):
             raise Refused(f"{what} is sparse or sharded; defib edits ordinary tensors only")
+        self.rewrites = self.rewrites or isinstance(tensor, nn.Parameter)
         data = tensor.detach()
         before = data[where].clone()
 
@@ -141,6 +150,8 @@ class Surgery:
             raise Refused("the model itself cannot be replaced, only a module in it")
         parent_path, _, name = path.rpartition(".")
         parent, before = self.state.module(parent_path), self.state.module(path)
+        if isinstance(parent, Several):
+            raise Refused(f"{path} is a model of its own, which cannot be replaced, only modules in it")
         held = parent._modules[name]
         if held is not before:
             raise Refused(f"{path} is wrapped (compiled or parallel); swap it before it is wrapped")
@@ -150,8 +161,20 @@ class Surgery:
         if like is not None:
             module.to(device=like.device, dtype=like.dtype)
         table = parent._modules
+        self.exchanged.append((path, module))
         self._do(
             path,
+            lambda: table.__setitem__(name, module),
+            lambda: table.__setitem__(name, held),
+            lambda: table.get(name) is module,
+        )
+
+    def exchange(self, what: str, parent: nn.Module, name: str, module: nn.Module) -> None:
+        """Puts a module into another model than the one that is treated (an average of its weights)."""
+        table = parent._modules
+        held = table[name]
+        self._do(
+            what,
             lambda: table.__setitem__(name, module),
             lambda: table.__setitem__(name, held),
             lambda: table.get(name) is module,
@@ -169,6 +192,7 @@ class Surgery:
         Raises:
             Refused: If there is a child of that name already.
         """
+        self.renames = True
         owner = self.state.module(path)
         if name in owner._modules or hasattr(owner, name):
             raise Refused(f"{path} has something called {name} already")
@@ -208,6 +232,15 @@ class Surgery:
             what, lambda: settings.__setitem__(key, value), back, lambda: _same(settings.get(key), value)
         )
 
+    def only_rank(self, why: str) -> None:
+        """Refuses what the ranks of a distributed job would do apart.
+
+        Raises:
+            Refused: If there are several; with these words.
+        """
+        if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
+            raise Refused(why)
+
     def adopt(self, new: nn.Parameter, like: nn.Parameter, what: str) -> None:
         """Gives a new parameter to the optimiser that owns ``like``, in the same group.
 
@@ -217,8 +250,8 @@ class Surgery:
         owned = self.state.owner(like)
         if owned is None:
             raise Refused(f"{what}: no optimiser owns the layer, so nobody would train it")
-        if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
-            raise Refused(f"{what}: the job's ranks would not exchange a new parameter's gradient")
+        self.only_rank(f"{what}: the job's ranks would not exchange a new parameter's gradient")
+        self.renames = True
         held = owned.optimizer.param_groups[owned.group]["params"]
         table = owned.optimizer.state
 
@@ -341,7 +374,8 @@ class Surgery:
 
     def close(self) -> Receipt:
         """The treatment is complete."""
-        return Receipt(treatment=self._treatment, edits=tuple(self._journal))
+        left = self.state.copies if self.rewrites or self.exchanged else ()
+        return Receipt(treatment=self._treatment, edits=tuple(self._journal), left=left)
 
     def take_back(self) -> None:
         """Undo what was done so far, the last edit first."""

@@ -1,14 +1,17 @@
 """Exchanges one activation for another in the live network."""
 
+import copy
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import replace
 from random import Random
 from typing import ClassVar
 
+import numpy as np
 import torch
 from torch import nn
 
+from defib.core.activation_index import activations
 from defib.core.errors import Refused
 from defib.core.finding import Finding
 from defib.core.prescription import Dose, Prescription, Safety
@@ -69,14 +72,17 @@ class Swap(Treatment):
             raise Refused(f"{self.slug}: no hidden activation of this model is a module; see its patch")
         for path in map(str, paths):
             old = surgery.state.module(path)
-            if not is_activation(old):
+            if not (is_activation(old) or computes_alone(old)):
                 raise Refused(f"{self.slug}: {path} is a {type(old).__name__}, no activation")
         for path in map(str, paths):
             self._swap(surgery, path)
 
     def _others(self, finding: Finding, run: RunView) -> tuple[Wiring, ...]:
         """The activations concerned that are not this one already."""
-        return tuple(w for w in concerned(finding, run) if w.activation != self.activation)
+        others = tuple(w for w in concerned(finding, run) if w.activation != self.activation)
+        if finding.rule == "non-finite":
+            return tuple(w for w in others if w.activation in _FASTER_THAN_LINES)
+        return others
 
     def _swap(self, surgery: Surgery, path: str) -> None:
         old = surgery.state.module(path)
@@ -86,6 +92,10 @@ class Swap(Treatment):
         trained = [p for o in surgery.state.optimizers for g in o.param_groups for p in g["params"]]
         for parameter in new.parameters():
             surgery.adopt(parameter, trained[0], f"{path} ({type(new).__name__})")
+
+
+_FASTER_THAN_LINES = {"exp"}
+"""Activations that overflow by themselves: a few of them in a row make infinity of inputs of size 1."""
 
 
 def hidden_activations(model: nn.Module) -> tuple[str, ...]:
@@ -99,7 +109,7 @@ def hidden_activations(model: nn.Module) -> tuple[str, ...]:
     found: list[str] = []
     hidden: list[str] = []
     for path, module in model.named_modules():
-        if is_activation(module):
+        if is_activation(module) or computes_alone(module):
             found.append(path)
         elif any(True for _ in module.parameters(recurse=False)):
             hidden = list(found)
@@ -112,6 +122,45 @@ def is_activation(module: nn.Module) -> bool:
     excluded = (nn.Softmax, nn.LogSoftmax, nn.Softmin, nn.Softmax2d, nn.MultiheadAttention, nn.GLU)
     known = home in {"torch.nn.modules.activation", "defib.nn.activations"}
     return known and not isinstance(module, excluded)
+
+
+def computes_alone(module: nn.Module) -> bool:
+    """Whether a module of the user's own is an activation: one of those that defib knows, and no more.
+
+    It holds nothing (parameters, buffers, parts, hooks), and a copy of it gives for 64 numbers from -4
+    to 4, in two shapes, what a known elementwise function gives.
+
+    Args:
+        module: The module; it is not called itself.
+
+    Returns:
+        False as well where calling the copy fails.
+    """
+    if module._modules or module._parameters or module._buffers:
+        return False
+    if module._forward_hooks or module._forward_pre_hooks:
+        return False
+    numbers = torch.linspace(-4, 4, 64)
+    try:
+        with torch.no_grad(), torch.random.fork_rng(devices=()):
+            alone = copy.deepcopy(module)
+            given = alone(numbers.reshape(4, 16)), alone(numbers.reshape(8, 8))
+    except Exception:  # noqa: BLE001 - a module may do anything with numbers that it did not expect
+        return False
+    if not all(torch.is_tensor(g) and g.dtype == torch.float32 for g in given):
+        return False
+    if given[0].shape != (4, 16) or given[1].shape != (8, 8):
+        return False
+    first, second = (g.reshape(-1).double().numpy() for g in given)
+    if not (first == second).all():
+        return False
+    with np.errstate(all="ignore"):
+        known = (a.forward(numbers.double().numpy()) for a in activations() if a.name not in _JOINT)
+        return any(np.allclose(first, values, rtol=1e-5, atol=1e-6) for values in known)
+
+
+_JOINT = {"softmax", "log_softmax", "maximum"}
+"""Activations that take the entries of a sample together."""
 
 
 def concerned(finding: Finding, run: RunView) -> tuple[Wiring, ...]:

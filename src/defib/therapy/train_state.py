@@ -41,6 +41,19 @@ class Snapshot:
     memories: Mapping[str, Mapping[str, Any]] = field(repr=False)
 
 
+class Several(nn.Module):
+    """Models of one process that are trained together, under the names that the script has for them.
+
+    It is only looked through: a treatment of the whole then reaches each of them, and paths are those of
+    the record. It has no forward.
+    """
+
+    def __init__(self, roots: Mapping[str, nn.Module]) -> None:
+        super().__init__()
+        for name, root in roots.items():
+            self._modules[name] = root
+
+
 @dataclass(kw_only=True)
 class TrainState:
     """A model with its optimisers, and whatever else must follow when they change.
@@ -51,6 +64,8 @@ class TrainState:
         schedulers: Learning-rate schedulers of those optimisers.
         scaler: The gradient scaler; None without mixed precision.
         averages: Models that hold a moving average of this one (``torch.optim.swa_utils``).
+        copies: Other copies of it that nothing trains (a shadow, a target network, the best so far), by
+            the names under which the script has them.
         snapshot: How it was when it was last known to be healthy; None if nobody kept that.
     """
 
@@ -59,6 +74,7 @@ class TrainState:
     schedulers: tuple[Any, ...] = ()
     scaler: Any = None
     averages: tuple[nn.Module, ...] = field(default_factory=tuple)
+    copies: tuple[str, ...] = ()
     snapshot: Snapshot | None = None
 
     def photograph(self, step: int) -> Snapshot:
@@ -83,7 +99,7 @@ class TrainState:
     @property
     def bare(self) -> nn.Module:
         """The user's own module, without wrappers."""
-        return _unwrapped(self.model)
+        return unwrapped(self.model)
 
     def module(self, path: str) -> nn.Module:
         """The module at a path as the user knows it.
@@ -102,7 +118,7 @@ class TrainState:
             child = found._modules.get(name)
             if child is None:
                 raise Refused(f"the model has no module {path!r} (no {name!r} in it)")
-            found = _unwrapped(child)
+            found = unwrapped(child)
         return found
 
     def owner(self, parameter: torch.Tensor) -> Owned | None:
@@ -128,7 +144,7 @@ class TrainState:
                     yield f"{path}.{name}" if path else name
 
 
-def _unwrapped(module: nn.Module) -> nn.Module:
+def unwrapped(module: nn.Module) -> nn.Module:
     """The innermost module of a chain of wrappers."""
     kinds = {"DistributedDataParallel", "DataParallel", "OptimizedModule", "FullyShardedDataParallel"}
     while type(module).__name__ in kinds:

@@ -106,15 +106,18 @@ class Job:
     Attributes:
         arm: Which arm.
         seed: Added to every seed that the script sets: 0 leaves it as it is.
-        stop_at: Optimiser step at which it is ended; None to let it end by itself.
+        raced: It is ended where it does no better than the control.
+        attempt: Which draw of the random arm, from 0.
     """
 
     arm: Arm
     seed: int
-    stop_at: int | None = None
+    raced: bool = False
+    attempt: int = 0
 
     @property
     def name(self) -> str:
         """Its folder's name within the trial."""
-        part = "" if self.stop_at is None else f"-to{self.stop_at}"
+        part = f"-try{self.attempt}" if self.attempt else ""
+        part += "-raced" if self.raced else ""
         return re.sub(r"[^\w.-]+", "-", f"{self.arm.name}-seed{self.seed}{part}")

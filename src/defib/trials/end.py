@@ -1,9 +1,16 @@
-"""Ends a script early, as a screening run asks for."""
+"""Ends a script early, as a trial asks for."""
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch.optim.optimizer import register_optimizer_step_post_hook
+
+from defib.core.run import RunView
+from defib.trials.race import Mark, gain
+
+Tell = Callable[[int, dict[str, Any]], None]
+"""Writes a "trial" event into the record: the step, and what was decided."""
 
 
 def end_after(steps: int) -> None:
@@ -12,11 +19,55 @@ def end_after(steps: int) -> None:
     Args:
         steps: At least 1.
     """
+
+    def stepped(taken: int) -> None:
+        if taken >= steps:
+            raise SystemExit(0)
+
+    _on_steps(stepped)
+
+
+def race(marks: tuple[Mark, ...], seen: Callable[[], RunView], tell: Tell) -> None:
+    """Ends the script where its treatment was refused, or its loss is not clearly below the control's.
+
+    Args:
+        marks: What the control's losses were.
+        seen: All that was recorded up to now; it takes some time.
+        tell: Told of each decision, before the script is ended.
+    """
+    waiting = list(marks)
+
+    def stepped(taken: int) -> None:
+        if taken == 1 and not _is_given(seen()):
+            tell(taken, {"stage": "stopped", "why": "no treatment was given"})
+            raise SystemExit(0)
+        if not waiting or taken < waiting[0].step:
+            return
+        mark = waiting.pop(0)
+        found = gain(mark, seen().loss)
+        words = {"gain": found.mean, "low": found.low, "of": mark.step}
+        if found.is_clear:
+            tell(taken, {"stage": "ahead", **words})
+            return
+        tell(taken, {"stage": "stopped", "why": "its loss is not clearly below the control's", **words})
+        raise SystemExit(0)
+
+    _on_steps(stepped)
+
+
+def _is_given(view: RunView) -> bool:
+    """Whether any treatment was given, or one is still to come at a later step."""
+    events = [e.data.get("stage") for e in view.of_kind("treatment")]
+    return not events or "done" in events
+
+
+def _on_steps(act: Callable[[int], None]) -> None:
+    """Calls back after each step of the optimiser that has taken the most."""
     taken: dict[int, int] = {}
 
     def stepped(optimizer: torch.optim.Optimizer, _args: Any, _kwargs: Any) -> None:
         taken[id(optimizer)] = taken.get(id(optimizer), 0) + 1
-        if taken[id(optimizer)] >= steps:
-            raise SystemExit(0)
+        if taken[id(optimizer)] > max((n for i, n in taken.items() if i != id(optimizer)), default=0):
+            act(taken[id(optimizer)])
 
     register_optimizer_step_post_hook(stepped)

@@ -1,6 +1,7 @@
 """Where the runs of a trial take place. One file in ``trials/executors`` for each kind of place."""
 
 import contextlib
+import math
 import os
 import re
 import signal
@@ -16,6 +17,9 @@ from defib.core.catalogue import entries
 from defib.core.errors import UsageError
 
 PACKAGE = "defib.trials.executors"
+
+PAUSE = 0.02
+"""Seconds between two looks at a running task."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,11 +51,13 @@ class Finished:
         name: Of the job.
         code: Exit code; negative for a signal, 124 if it was ended for its time.
         seconds: Wall time.
+        cpu: CPU time of the process and of those it waited for, seconds.
     """
 
     name: str
     code: int
     seconds: float
+    cpu: float = 0.0
 
 
 class Executor(ABC):
@@ -121,13 +127,28 @@ def perform(task: Task) -> Finished:
             start_new_session=True,
         )
         try:
-            code = process.wait(task.limit)
-        except subprocess.TimeoutExpired:
-            code = 124
+            code, cpu = _awaited(process, task.limit)
         finally:
-            if process.poll() is None:
+            if process.returncode is None and process.poll() is None:
                 _end(process)
-    return Finished(name=task.name, code=code, seconds=time.monotonic() - start)
+    return Finished(name=task.name, code=code, seconds=time.monotonic() - start, cpu=cpu)
+
+
+def _awaited(process: "subprocess.Popen[bytes]", limit: float | None) -> tuple[int, float]:
+    """Waits for a child. The kernel tells its CPU time to whoever reaps it: that is done here.
+
+    Returns:
+        Exit code, 124 where its time ran out, and CPU seconds.
+    """
+    end = math.inf if limit is None else time.monotonic() + limit
+    while time.monotonic() < end:
+        reaped, status, used = os.wait4(process.pid, os.WNOHANG)
+        if reaped:
+            process.returncode = os.waitstatus_to_exitcode(status)
+            return process.returncode, used.ru_utime + used.ru_stime
+        time.sleep(PAUSE)
+    _end(process)
+    return 124, 0.0
 
 
 def _end(process: "subprocess.Popen[bytes]") -> None:

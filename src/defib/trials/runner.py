@@ -1,44 +1,41 @@
-"""Carries out a trial: control, screening, full arms; every run in a process of its own.
+"""Carries out a trial: control, search, seeds, random repairs; every run in a process of its own.
 
-The order: the control arm runs once with the script's own seeds and is
-diagnosed. The first treatments of its prescription become arms. More arms than
-the budget has room for are screened: each runs to a quarter of the control's
-steps, and those with the lowest training loss there go on. What goes on runs
-with every seed, and so do the control and the random-repair arm.
+The order: the control arm runs once with the script's own seeds and is diagnosed; it is
+the failing run itself. What is prescribed for it is tried one after the other
+(:mod:`defib.trials.search`). What was found there runs with every other seed, and so
+does the control. Random repairs go through the same search with as many draws, for
+every seed. Arms that a person names all run in full.
+
+One process a run, although importing torch takes longer than many a small script: a
+process that was forked after its imports would have inherited the state of thread
+pools (numpy's BLAS starts its own when it is imported, torch's stand with the first
+operation) without their threads, a CUDA context cannot be carried over at all, and
+``__main__``, exit handlers and signal handlers would be those of the parent. What is
+saved instead is runs: most trials need one treated run to find their treatment.
 """
 
 import json
-import math
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from random import Random
-from typing import TYPE_CHECKING
-
-import numpy as np
 
 from defib import api, care
-from defib.core.errors import DefibError
 from defib.core.finding import Severity
 from defib.core.prescription import Prescription, Safety
 from defib.core.trial import Outcome, Verdict
 from defib.trials.book import Book
 from defib.trials.design import CONTROL, RANDOM, Arm, Job, Measure, Script
-from defib.trials.executor import Executor, Finished, Task, executor, found_in
+from defib.trials.executor import Executor, Task, executor
+from defib.trials.outcomes import final as final  # noqa: PLC0414 - known under this name as well
+from defib.trials.outcomes import outcome_of
+from defib.trials.race import marks_of, to_text
+from defib.trials.search import Search, search
 from defib.trials.verdict import compare, ranked
 
-if TYPE_CHECKING:
-    from defib.core.run import RunView, Series
-
-SCREENED = 4
-"""Treatments that are tried at all when the arms are chosen by defib."""
-
-SHARE = 0.25
-"""Part of the control's steps to which a screened arm runs."""
-
-LATE = 0.05
-"""Part of a run's steps over which its final loss is averaged."""
+TRIED = 6
+"""Treatments that are tried at most when the arms are chosen by defib."""
 
 PATIENCE = 5.0
 """A treated run is ended after this many times the control's wall time (and 60 s)."""
@@ -98,14 +95,36 @@ class Trial:
         """
         request = self._request
         control = Arm(name=CONTROL)
-        first = self._complete([Job(arm=control, seed=0)])[0]
+        first = self._one(Job(arm=control, seed=0))
         diagnosis, prescriptions, patches = self._examined(first)
         arms = self._chosen(prescriptions)
-        kept = self._screened(arms, first)
-        others = [control, *kept] + ([Arm(name=RANDOM)] if request.random and kept else [])
-        jobs = [Job(arm=self._seeded(a, s), seed=s) for a in others for s in range(request.seeds)]
-        self._complete(jobs)
-        return self._verdict(kept, diagnosis, patches)
+        found = None if request.arms else self._searched(arms, first)
+        kept = arms if found is None else [a for a in arms if a is found.arm]
+        if kept:
+            others = [control, *kept]
+            self._complete([self._full(arm, seed) for arm in others for seed in range(request.seeds)])
+        if request.random and kept:
+            self._drawn(1 if found is None else found.tried)
+        return self._verdict(arms, found, diagnosis, patches)
+
+    def _full(self, arm: Arm, seed: int) -> Job:
+        """A run to the end: the raced one where it got there."""
+        raced = Job(arm=arm, seed=seed, raced=True)
+        known = self._book.known(raced)
+        return raced if known is not None and known.stop_at is None else Job(arm=arm, seed=seed)
+
+    def _searched(self, arms: Sequence[Arm], control: Outcome) -> Search:
+        return search(arms, control, self._request.measure, self._request.budget, self._one)
+
+    def _drawn(self, tries: int) -> None:
+        """Random repairs: for every seed the same search, with as many draws."""
+        for seed in range(self._request.seeds):
+            control = self._book.known(Job(arm=Arm(name=CONTROL), seed=seed))
+            if control is not None:
+                self._searched([self._draw(seed, i) for i in range(tries)], control)
+
+    def _one(self, job: Job) -> Outcome:
+        return self._complete([job])[0]
 
     def _complete(self, jobs: Sequence[Job]) -> list[Outcome]:
         """Outcomes of all those jobs; only what no earlier life of the trial completed is run."""
@@ -116,7 +135,8 @@ class Trial:
             self._say(task.name, self._done, self._planned)
         for finished in self._executor.run(tasks) if tasks else ():
             job = missing[finished.name]
-            self._book.add(job, self._outcome(job, finished))
+            folder = self._book.folder / "runs" / job.name
+            self._book.add(job, outcome_of(job, finished, folder, self._request.measure))
             self._done += 1
             self._say(job.name, self._done, self._planned)
         return [o for job in jobs if (o := self._book.known(job)) is not None]
@@ -126,8 +146,9 @@ class Trial:
         words = [sys.executable, "-m", "defib", "run", "-q", "-f", "-o", str(output / "run.rec")]
         words += ["--seed-shift", str(job.seed)]
         files: dict[str, str] = {}
-        if job.stop_at is not None:
-            words += ["--stop-at", str(job.stop_at)]
+        if job.raced and (marks := self._marks(job.seed)):
+            files["race.json"] = marks
+            words += ["--race", str(output / "race.json")]
         if job.arm.given:
             files["treat.json"] = json.dumps([care.as_data(p) for p in job.arm.given])
             words += ["--treat", f"@{output / 'treat.json'}"]
@@ -144,39 +165,11 @@ class Trial:
             limit=limit,
         )
 
-    def _outcome(self, job: Job, finished: Finished) -> Outcome:
-        """What came of a run, from its record and its standard output."""
-        folder = self._book.folder / "runs" / job.name
-        record = folder / "run.rec"
-        try:
-            view: RunView | None = api.open_run(record).view
-        except DefibError:
-            view = None
-        losses = view.loss.values if view is not None else np.zeros(0)
-        return Outcome(
-            arm=job.arm.name,
-            seed=job.seed,
-            score=self._score(folder, view, losses),
-            loss=final(losses),
-            first_loss=_number(losses[0]) if len(losses) else None,
-            steps=view.steps if view is not None else 0,
-            seconds=finished.seconds,
-            code=finished.code,
-            stop_at=job.stop_at,
-            treated=_treated(view),
-            refused=_refused(view),
-            record=str(record.relative_to(self._book.folder)),
-        )
-
-    def _score(self, folder: Path, view: "RunView | None", losses: "np.ndarray") -> float | None:
-        measure = self._request.measure
-        if measure.pattern:
-            text = (folder / "stdout").read_text(encoding="utf-8", errors="replace")
-            return _number(found_in(text, measure.pattern))
-        if measure.logged:
-            logged: Series | None = view.logged.get(measure.logged) if view is not None else None
-            return _number(logged.values[-1]) if logged is not None and len(logged) else None
-        return final(losses)
+    def _marks(self, seed: int) -> str:
+        """What the control of the same seed asks of a raced run."""
+        control = self._book.known(Job(arm=Arm(name=CONTROL), seed=seed))
+        record = self._book.folder / control.record if control is not None else None
+        return "" if record is None else to_text(marks_of(api.open_run(record).view.loss))
 
     def _examined(self, control: Outcome) -> tuple[str, list[Prescription], tuple[str, ...]]:
         """What the control run suffers from, what could help, and what only the source could change."""
@@ -197,35 +190,15 @@ class Trial:
                 (prescription.treatment, str(sorted(prescription.dose.items()))), prescription
             )
         arms = [Arm(name=_name(p, different.values()), given=(p,)) for p in different.values()]
-        return arms[:SCREENED]
+        return arms[:TRIED]
 
-    def _screened(self, arms: list[Arm], control: Outcome) -> list[Arm]:
-        """Those that the budget has room for, after a short run of each if they are too many."""
-        room = self._request.budget
-        if self._request.arms or len(arms) <= 1 or len(arms) <= room:
-            return arms
-        stop = max(1, math.ceil(control.steps * SHARE))
-        found = self._complete([Job(arm=arm, seed=0, stop_at=stop) for arm in arms])
-        by_name = {o.arm: o for o in found}
-        keep = max(1, int(room - SHARE * len(arms)))
-
-        def promise(arm: Arm) -> tuple[bool, float]:
-            """Given at all first, then by the loss; one that is not finite comes last among the given."""
-            outcome = by_name.get(arm.name)
-            if outcome is None or not outcome.treated:
-                return True, math.inf
-            return False, outcome.loss if outcome.loss is not None else math.inf
-
-        return sorted(arms, key=promise)[:keep]
-
-    def _seeded(self, arm: Arm, seed: int) -> Arm:
-        """The arm as it is run with one seed: the random one draws a treatment."""
-        if arm.name != RANDOM:
-            return arm
+    def _draw(self, seed: int, attempt: int) -> Arm:
+        """A random repair."""
         from defib.therapy.engine import treatments
 
         live = sorted((t for t in treatments() if t.safety is not Safety.SOURCE), key=lambda t: t.slug)
-        draw = Random(f"random repair {seed}")
+        # Of each script its own draws: with the same ones everywhere, several trials would be one draw.
+        draw = Random(f"random repair {Path(self._request.script.target).name} {seed} {attempt}")
         layers = self._layers()
         drawn = draw.choice(live)
         dose = drawn().drawn(draw, layers)
@@ -237,12 +210,17 @@ class Trial:
             return ()
         return tuple(layer.path for layer in api.open_run(self._book.folder / first.record).view.layers)
 
-    def _verdict(self, arms: Sequence[Arm], diagnosis: str, patches: tuple[str, ...]) -> Verdict:
+    def _verdict(
+        self, arms: Sequence[Arm], found: Search | None, diagnosis: str, patches: tuple[str, ...]
+    ) -> Verdict:
         request, outcomes = self._request, tuple(self._book.outcomes.values())
-        names = [a.name for a in arms] + ([RANDOM] if any(o.arm == RANDOM for o in outcomes) else [])
+        run = {o.arm for o in outcomes}
+        names = [a.name for a in arms if a.name in run] + ([RANDOM] if RANDOM in run else [])
         comparisons = ranked([compare(name, outcomes, request.measure) for name in names])
-        plain = [o.seconds for o in outcomes if o.arm == CONTROL]
+        plain = [o for o in outcomes if o.arm == CONTROL]
         better = (c.arm for c in comparisons if c.answer == "better" and c.arm != RANDOM)
+        first = [o for o in plain if o.seed == 0]
+        sought = found.outcomes if found is not None else [o for o in outcomes if o.arm in names]
         return Verdict(
             script=" ".join(request.script.words),
             measure=request.measure.name,
@@ -250,27 +228,20 @@ class Trial:
             best=next(better, ""),
             comparisons=comparisons,
             outcomes=outcomes,
-            cost=sum(o.seconds for o in outcomes) / float(np.mean(plain)),
+            cost=_ratio(outcomes, plain, "seconds"),
             diagnosis=diagnosis,
             patches=patches,
+            cost_cpu=_ratio(outcomes, plain, "cpu"),
+            cost_steps=_ratio(outcomes, plain, "steps"),
+            extra_cpu=_ratio(sought, first, "cpu"),
+            extra_steps=_ratio(sought, first, "steps"),
         )
 
 
-def final(losses: "np.ndarray") -> float | None:
-    """Mean training loss over the last twentieth of the steps; None if it is not finite.
-
-    Args:
-        losses: Loss of each step, shape (T,).
-
-    Returns:
-        The mean.
-    """
-    count = max(1, round(len(losses) * LATE))
-    return _number(float(np.mean(losses[-count:]))) if len(losses) else None
-
-
-def _number(value: float | None) -> float | None:
-    return float(value) if value is not None and math.isfinite(value) else None
+def _ratio(runs: Sequence[Outcome], plain: Sequence[Outcome], what: str) -> float:
+    """All of some runs over the mean of others; 0 where those cost nothing that was counted."""
+    one = sum(getattr(o, what) for o in plain) / max(1, len(plain))
+    return float(sum(getattr(o, what) for o in runs) / one) if one > 0 else 0.0
 
 
 def _arm(order: "care.Order | None", word: str) -> Arm:
@@ -281,19 +252,6 @@ def _name(prescription: Prescription, among: Iterable[Prescription]) -> str:
     """The treatment's slug; with the layer where two arms would have the same name."""
     alike = [p for p in among if p.treatment == prescription.treatment]
     return prescription.treatment if len(alike) == 1 else f"{prescription.treatment}@{prescription.layer}"
-
-
-def _treated(view: "RunView | None") -> tuple[str, ...]:
-    events = view.of_kind("treatment") if view is not None else ()
-    return tuple(e.data["treatment"] for e in events if e.data.get("stage") == "done")
-
-
-def _refused(view: "RunView | None") -> str:
-    events = view.of_kind("treatment") if view is not None else ()
-    return next((str(e.data.get("why", "")) for e in events if e.data.get("stage") in _FAILED), "")
-
-
-_FAILED = {"refused", "rolled-back", "failed"}
 
 
 def conduct(request: Request, folder: Path, *, on: str = "local", jobs: int = 1) -> Verdict:

@@ -51,13 +51,19 @@ def compare(arm: str, outcomes: Iterable[Outcome], measure: Measure) -> Comparis
     Returns:
         The answer with its interval.
     """
+    outcomes = tuple(outcomes)
     known = [o for o in outcomes if o.stop_at is None]
     mine = {o.seed: o for o in known if o.arm == arm}
     control = {o.seed: o for o in known if o.arm == CONTROL}
     seeds = sorted(set(mine) & set(control))
-    refused = next((o.refused for o in mine.values() if o.refused and not o.treated), "")
-    if refused:
+    refused = next((o.refused for o in outcomes if o.arm == arm and o.refused and not o.treated), "")
+    if refused and not any(o.treated for o in mine.values()):
         return _without(arm, "refused", refused)
+    stopped = [o for o in outcomes if o.arm == arm and o.stop_at is not None]
+    if stopped and not mine:
+        return _without(
+            arm, "stopped", f"at step {stopped[-1].stop_at}: its loss was not clearly below the control's"
+        )
     pairs = np.array([(worth(mine[s], measure), worth(control[s], measure)) for s in seeds]).reshape(-1, 2)
     usable = np.isfinite(pairs).all(axis=1)
     if not usable.any():
@@ -120,8 +126,8 @@ def _without(arm: str, answer: str, why: str) -> Comparison:
 
 
 def ranked(comparisons: Sequence[Comparison]) -> tuple[Comparison, ...]:
-    """Best first: what is better, by its size; then undecided, worse and refused."""
-    order = {"better": 0, "undecided": 1, "worse": 2, "refused": 3}
+    """Best first: what is better, by its size; then undecided, worse, stopped and refused."""
+    order = {"better": 0, "undecided": 1, "worse": 2, "stopped": 3, "refused": 4}
 
     def size(c: Comparison) -> float:
         return math.inf if c.difference is None and c.answer == "better" else c.difference or 0.0

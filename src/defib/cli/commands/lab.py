@@ -37,15 +37,15 @@ class Lab(Command):
         "                 [--jobs N] [-o DIR] [--json]\n"
         "       defib lab show NAME\n"
         "       defib lab report [-o FILE]\n"
-        "       defib lab scoreboard [PATHOLOGY...] [--seeds K] [--jobs N]\n"
-        "                 [-o DIR] [--json]"
+        "       defib lab scoreboard [PATHOLOGY...] [--seed N] [--seeds K]\n"
+        "                 [--jobs N] [-o DIR] [--json]"
     )
 
     @classmethod
     def add_arguments(cls, parser: argparse.ArgumentParser) -> None:
         add = parser.add_argument
         add("words", nargs="*", metavar="run|show|report|scoreboard NAME", help="what to do; nothing to list")
-        add("--seed", default="0", metavar="N", help="first seed (0)")
+        add("--seed", default="0", metavar="N", help="first seed, or draw of the scoreboard (0)")
         add("--seeds", default="1", metavar="K", help="seeds; a verdict must be the same for all (1)")
         add("--scale", default="small", metavar="SCALE", help="quick, small or paper (small)")
         add("--set", action="append", default=[], metavar="KEY=VALUE", help="a dial of the experiment")
@@ -138,6 +138,7 @@ def _scoreboard(names: list[str], options: argparse.Namespace) -> int:
     found = present(
         names,
         draws=_count("--seeds", options.seeds, 1),
+        first=_count("--seed", options.seed, 0),
         folder=Path(options.output or f"{_FOLDER}/scoreboard"),
         jobs=_count("--jobs", options.jobs, 0),
         told=lambda line: say(line, sys.stderr),

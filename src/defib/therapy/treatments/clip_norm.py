@@ -13,7 +13,8 @@ When it does not:
 
 Dose:
     ``max_norm``: the limit. Prescribed as the usual norm of the whole gradient before the trouble,
-    from the record; 1 where none was read.
+    from the record; 1 where none was read, or where that norm is larger than the weights', for then
+    the trouble was there from the start.
 
 Safety:
     Weights and moments stay. Undoing takes the hook away. Refused for LBFGS, and for fused optimisers
@@ -35,12 +36,14 @@ from defib.core.finding import Cause, Finding
 from defib.core.prescription import Dose, Safety
 from defib.core.run import RunView
 from defib.therapy.steps import (
+    before_updates,
     clip_before_steps,
     number_of,
     positive,
     rounded,
     stepping,
     usual_gradient,
+    weights_size,
 )
 from defib.therapy.surgery import Surgery
 from defib.therapy.treatment import Case, Indication, Treatment
@@ -87,10 +90,12 @@ class ClipNorm(Treatment):
     )
 
     def dose(self, finding: Finding, run: RunView) -> Dose | None:
+        if before_updates(finding):
+            return None
         level = number_of(finding, "norm in the first quarter of the run")
         level = usual_gradient(run, finding.since_step) if math.isnan(level) else level
         level = usual_gradient(run) if math.isnan(level) else level
-        return {"max_norm": rounded(level) if level > 0 else 1.0}
+        return {"max_norm": rounded(level) if 0 < level <= weights_size(run) else 1.0}
 
     def drawn(self, draw: Random, layers: Sequence[str]) -> Dose:
         del layers

@@ -12,8 +12,9 @@ When it does not:
     The whole gradient is large: clipping by value turns its direction (`clip-norm` keeps it).
 
 Dose:
-    ``limit``: the largest absolute entry. 1 where it is prescribed: sizes of single entries are not
-    recorded.
+    ``limit``: the largest absolute entry. Single entries are not recorded, the norm of each tensor's
+    gradient is, and no entry exceeds that: prescribed is the usual norm of the largest tensor before
+    the trouble, which no usual entry reaches; 1 where none was read.
 
 Safety:
     As for `clip-norm`: weights and moments stay, undoing takes the hook away, LBFGS is refused.
@@ -22,6 +23,7 @@ References:
     Mikolov 2012, Statistical language models based on neural networks, section 3.2.2.
 """
 
+import math
 from collections.abc import Sequence
 from random import Random
 from typing import ClassVar
@@ -31,7 +33,7 @@ from torch import nn
 from defib.core.finding import Finding
 from defib.core.prescription import Dose, Safety
 from defib.core.run import RunView
-from defib.therapy.steps import clip_before_steps, positive, stepping
+from defib.therapy.steps import clip_before_steps, positive, rounded, stepping, usual_entry, weights_size
 from defib.therapy.surgery import Surgery
 from defib.therapy.treatment import Case, Indication, Treatment
 
@@ -56,8 +58,9 @@ class ClipValue(Treatment):
     )
 
     def dose(self, finding: Finding, run: RunView) -> Dose | None:
-        del finding, run
-        return {"limit": 1.0}
+        level = usual_entry(run, finding.since_step)
+        level = usual_entry(run) if math.isnan(level) else level
+        return {"limit": rounded(level) if 0 < level <= weights_size(run) else 1.0}
 
     def drawn(self, draw: Random, layers: Sequence[str]) -> Dose:
         del layers

@@ -80,9 +80,39 @@ class FindNan(Advice):
         if cure:
             name = operation.removesuffix("Backward0")
             return f"first at step {finding.since_step or 0}{place}, {name}: {cure}"
+        suspects = _suspects(finding, run)
+        if suspects:
+            return (
+                f"first at step {finding.since_step or 0}{place}; between the last layer and the loss, "
+                + "; ".join(suspects)
+            )
         return (
             f"first at step {finding.since_step or 0}{place}: look there for log(0), sqrt(0), 0 / 0 and "
             "exp of large "
             "numbers; torch.autograd.set_detect_anomaly(True) names the line; in float16 use autocast with a "
             "GradScaler, or bfloat16"
         )
+
+
+_AT_THE_LOSS = {
+    Cause.NON_FINITE_LOSS: ("Log1p", "Log", "Div", "Exp", "Pow", "Sqrt", "Rsqrt"),
+    Cause.NON_FINITE_BACKWARD: (
+        "Sqrt", "Rsqrt", "LinalgVectorNorm", "Norm", "Pow", "Log1p", "Log", "Div", "Acos", "Atan2",
+    ),
+}  # fmt: skip
+"""Operations that can make NaN or infinity out of finite numbers at that stage, the likeliest first."""
+
+
+def _suspects(finding: Finding, run: RunView) -> list[str]:
+    """Operations between the last layer and the loss that can have done it, with the cure of each.
+
+    Returns:
+        At most two; none where it happened in the middle of the network.
+    """
+    last = run.objective.output_layer if run.objective is not None else ""
+    if finding.layer and finding.layer != last:
+        return []
+    done = {name.removesuffix("Backward0") for name in run.loss_operations}
+    prone = [name for name in _AT_THE_LOSS.get(finding.cause or Cause.NO_DATA, ()) if name in done]
+    cures = dict(_CURES)
+    return [f"{name}: {cures[name]}" for name in prone[:2]]

@@ -12,11 +12,13 @@ When it does not:
     What broke it comes again: give `scale-lr` or `clip-norm` as well.
 
 Dose:
-    None.
+    None. Prescribed for a run that is under way and has kept a snapshot; of any other run it is
+    advice: how to keep one the next time.
 
 Safety:
     All that was learnt since the snapshot is lost. Needs a snapshot: ``run.snapshot()`` while the
-    run is healthy, or ``defib run --treat auto``, which keeps one whenever a check finds nothing.
+    run is healthy, or ``defib run --treat auto``, which keeps one of the start and one whenever a check
+    finds nothing.
     Without one it is refused. A snapshot takes as much memory as the model and its optimiser.
 
 References:
@@ -31,8 +33,10 @@ import torch
 
 from defib.core.errors import Refused
 from defib.core.finding import Cause, Finding
-from defib.core.prescription import Dose, Safety
+from defib.core.prescription import Dose, Prescription, Safety
 from defib.core.run import RunView
+from defib.therapy.snapshots import as_far_as_kept, is_kept
+from defib.therapy.steps import before_updates
 from defib.therapy.surgery import Surgery
 from defib.therapy.train_state import TrainState
 from defib.therapy.treatment import Case, Indication, Treatment
@@ -95,8 +99,11 @@ class RollBack(Treatment):
     )
 
     def dose(self, finding: Finding, run: RunView) -> Dose | None:
-        del finding, run
-        return {}
+        # What is no number before any update is none again after going back; the weights are, though.
+        return None if before_updates(finding) and not is_kept(run) else {}
+
+    def prescribe(self, finding: Finding, run: RunView) -> Prescription | None:
+        return as_far_as_kept(super().prescribe(finding, run), run)
 
     def drawn(self, draw: Random, layers: Sequence[str]) -> Dose:
         del draw, layers

@@ -104,6 +104,9 @@ class ScaleInputs(Treatment):
         linear = isinstance(layer, nn.Linear)
         features = layer.in_features if isinstance(layer, nn.Linear) else layer.in_channels
         if "mean" not in dose and "std" not in dose:
+            surgery.only_rank(
+                f"{path}: the job's ranks would not share new running statistics; give mean and std"
+            )
             surgery.attach(path, _NAME, UnitNorm(features, channels=not linear, affine=False), before=True)
             return
         mean, std = (torch.tensor(dose.get(k, ()), dtype=torch.float64) for k in ("mean", "std"))

@@ -19,7 +19,9 @@ Dose:
     ``factor``: new over old learning rate. One over the measured overshoot of the
     steps where there is one, so that a step ends at the minimum of its own line; nine tenths of the
     death-free factor of the step that killed most, times less than which it kills nobody; what brings
-    updates that are larger than a tenth of the weights to a hundredth of them; for a rate that is too
+    updates that are larger than a tenth of the weights to a hundredth of them, and a single one that is
+    larger than the weights to a tenth; of several the smallest,
+    as each is needed; for a rate that is too
     low what would have walked the weights' own size in as many steps, from 10 to 1,000. Without such a
     number a tenth, or ten times, which is the spacing at which rates are usually searched.
     ``lr``: instead, the rate itself, for groups in which it is 0.
@@ -43,7 +45,7 @@ from defib.core.errors import Refused
 from defib.core.finding import Cause, Finding
 from defib.core.prescription import Dose, Safety
 from defib.core.run import RunView
-from defib.therapy.steps import number_of, positive, rounded, stepping
+from defib.therapy.steps import before_updates, number_of, positive, rounded, stepping
 from defib.therapy.surgery import Surgery
 from defib.therapy.train_state import TrainState
 from defib.therapy.treatment import Case, Indication, Treatment
@@ -91,6 +93,11 @@ class ScaleLr(Treatment):
             why="steps at which nothing settles look like labels that say nothing",
         ),
         Indication(
+            rule="not-learning",
+            strength=0.42,
+            why="where no other cause was found, the rate is what is searched first, upwards",
+        ),
+        Indication(
             rule="dead-unit",
             causes=(Cause.DIED_AT_STEP,),
             strength=0.72,
@@ -117,6 +124,8 @@ class ScaleLr(Treatment):
     )
 
     def dose(self, finding: Finding, run: RunView) -> Dose | None:
+        if before_updates(finding):
+            return None
         if finding.cause is Cause.LR_ZERO:
             rates = [rate for o in run.optimizers for rate in o.lr.values if rate > 0]
             usual = _USUAL.get(run.optimizers[0].kind, 1e-3) if run.optimizers else 0.01
@@ -124,8 +133,9 @@ class ScaleLr(Treatment):
         if finding.rule == "lr-too-low":
             walked = number_of(finding, "way walked in the whole run over the size of the weights")
             return {"factor": rounded(min(1000.0, max(10.0, 1 / walked))) if walked > 0 else 10.0}
-        free = death_free(run, finding)
-        return {"factor": rounded(max(0.9 * free, 1e-3) if free < 1 else _smaller(finding))}
+        if finding.rule == "not-learning":
+            return {"factor": 10.0}
+        return {"factor": rounded(_smaller(finding, death_free(run, finding)))}
 
     def drawn(self, draw: Random, layers: Sequence[str]) -> Dose:
         del layers
@@ -165,12 +175,16 @@ class ScaleLr(Treatment):
             surgery.setting(optimizer, index, "lr", lr)
 
 
-def _smaller(finding: Finding) -> float:
-    """The factor for steps that are too long, from whatever was measured."""
+def _smaller(finding: Finding, free: float) -> float:
+    """The factor for steps that are too long: the smallest of what each measured number asks for."""
     overshoot = number_of(finding, "length of a step over the way to the lowest point ahead")
     large = number_of(finding, "update over weights, median of the steps")
-    if overshoot > 1:
-        return 1 / overshoot
-    if large > 0.1:
-        return max(0.01 / large, 1e-3)
-    return 0.1
+    largest = number_of(finding, "update over weights, largest")
+    single = finding.cause is Cause.STEP_LARGER_THAN_WEIGHTS
+    asked = [
+        *([0.9 * free] if free < 1 else []),
+        *([1 / overshoot] if overshoot > 1 else []),
+        *([0.01 / large] if large > 0.1 else []),
+        *([0.1 / largest] if single and largest > 1 else []),
+    ]
+    return max(min(asked, default=0.1), 1e-3)

@@ -53,6 +53,12 @@ class SelfNormalising(Rebuild):
             strength=0.82,
             why=_WHY,
         ),
+        Indication(
+            rule="non-finite",
+            causes=(Cause.NON_FINITE_FORWARD, Cause.NON_FINITE_LOSS),
+            strength=0.82,
+            why="no exponential is left on the side where it overflows, and the signal keeps its size",
+        ),
     )
     CASES: ClassVar[tuple[Case, ...]] = (
         Case(

@@ -46,6 +46,12 @@ class TanhSwap(Swap):
             strength=0.5,
             why="its derivative takes less of the gradient away in each layer",
         ),
+        Indication(
+            rule="non-finite",
+            causes=(Cause.NON_FINITE_FORWARD, Cause.NON_FINITE_LOSS),
+            strength=0.85,
+            why="a bounded activation cannot overflow as an exponential does",
+        ),
     )
     CASES: ClassVar[tuple[Case, ...]] = cases(nn.Tanh)
 

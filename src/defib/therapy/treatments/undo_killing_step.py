@@ -27,8 +27,9 @@ from typing import ClassVar
 
 from defib.core.errors import Refused
 from defib.core.finding import Cause, Finding
-from defib.core.prescription import Dose, Safety
+from defib.core.prescription import Dose, Prescription, Safety
 from defib.core.run import RunView
+from defib.therapy.snapshots import as_far_as_kept
 from defib.therapy.steps import number_of
 from defib.therapy.surgery import Surgery
 from defib.therapy.treatment import Case, Indication
@@ -71,6 +72,9 @@ class UndoKillingStep(UnitTreatment):
         worst = number_of(finding, "worst step")
         before = int(worst) if worst >= 0 else finding.since_step or 0
         return None if found is None else {**found, "before": before}
+
+    def prescribe(self, finding: Finding, run: RunView) -> Prescription | None:
+        return as_far_as_kept(super().prescribe(finding, run), run)
 
     def operate(self, surgery: Surgery, dose: Dose) -> None:
         snapshot = surgery.state.snapshot
