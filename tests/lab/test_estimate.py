@@ -77,6 +77,9 @@ def test_parts_join_to_a_verdict():
     assert joined([no, no]) == no
     assert joined([yes, no]) == Verdict.PARTLY
     assert joined([yes, open_]) == open_
+    assert joined([no, open_]) == open_
+    assert joined([yes, no, open_]) == Verdict.PARTLY, "what is open cannot make it true or false"
+    assert joined([Verdict.PARTLY, open_]) == Verdict.PARTLY
     assert joined([]) == open_
 
 

@@ -210,9 +210,12 @@ def joined(verdicts: Sequence[Verdict]) -> Verdict:
     """The verdict on a claim of several parts.
 
     Returns:
-        TRUE if all hold, FALSE if none does, UNDECIDED if any is, else PARTLY.
+        PARTLY if one holds and another does not, whatever else is open; TRUE if all hold, FALSE if
+        none does; else UNDECIDED.
     """
     kinds = set(verdicts)
+    if Verdict.PARTLY in kinds or {Verdict.TRUE, Verdict.FALSE} <= kinds:
+        return Verdict.PARTLY
     if not kinds or Verdict.UNDECIDED in kinds:
         return Verdict.UNDECIDED
-    return kinds.pop() if len(kinds) == 1 else Verdict.PARTLY
+    return kinds.pop()

@@ -34,7 +34,7 @@ from torch import Tensor
 
 from defib.lab.data import digits
 from defib.lab.dials import dial
-from defib.lab.estimate import at_least, at_most, exact, paired_difference, share
+from defib.lab.estimate import at_least, at_most, exact, grouped_share, paired_difference
 from defib.lab.experiment import Experiment, LabRun, Measurement, Part, Perturbation, Topic
 from defib.lab.figure import Figure, line
 from defib.lab.nets import batches, relu
@@ -90,21 +90,20 @@ class ActivePaths(Experiment[Dials]):
         seen = {w: _samples(w, dials, run.torch(0, w)) for w in run.track(widths)}
         negative, blocked = seen[dials.width].negative, seen[dials.width].blocked
         wrong = sum(int((s.blocked != (s.paths == 0)).sum()) for s in seen.values())
-        n = sum(len(s.paths) for s in seen.values())
-        reached, upstream = _around(dials, run.torch(1))
+        n = sum(s.paths.numel() for s in seen.values())
         whole, maimed = (_loss(dials, run.torch(2), spared) for spared in (dials.trained_width, dials.spared))
         return Measurement(
             parts=(
                 Part(
                     row="S4-22",
                     says="a sample on which some unit is negative sends no gradient to the first layer",
-                    estimate=share(int((negative & blocked).sum()), int(negative.sum())),
+                    estimate=grouped_share((negative & blocked).sum(1), negative.sum(1)),
                     region=at_least(1 - dials.some),
                 ),
                 Part(
                     row="S0-28",
                     says="around a silenced unit of the second layer every unit of the first gets gradient",
-                    estimate=share(reached, upstream),
+                    estimate=grouped_share(*_around(dials, run.torch(1))),
                     region=at_least(1 - dials.some),
                 ),
                 Part(
@@ -127,7 +126,7 @@ class ActivePaths(Experiment[Dials]):
 
 @dataclass(frozen=True, kw_only=True)
 class Seen:
-    """Of every sample of every network of one width, shape (R N,).
+    """Of every sample of every network of one width, shape (R, N).
 
     Attributes:
         paths: Share of all paths that is active.
@@ -149,7 +148,7 @@ def _samples(width: int, dials: Dials, generator: torch.Generator) -> Seen:
     # A sample's gradient in the first layer is that of its output there: d out / d s, times its input.
     (gradient,) = torch.autograd.grad(sums[-1].sum(), sums[0])
     negative = torch.stack([(s < 0).any(2) for s in sums[:-1]]).any(0)
-    return Seen(paths=paths.flatten(), negative=negative.flatten(), blocked=(gradient == 0).all(2).flatten())
+    return Seen(paths=paths, negative=negative, blocked=(gradient == 0).all(2))
 
 
 def _fresh(width: int, dials: Dials, generator: torch.Generator) -> tuple[Stack, list[Tensor]]:
@@ -161,8 +160,8 @@ def _fresh(width: int, dials: Dials, generator: torch.Generator) -> tuple[Stack,
     return stack, stack.sums(x, relu(dials.slope))
 
 
-def _around(dials: Dials, generator: torch.Generator) -> tuple[int, int]:
-    """Units of the first layer that fire, and how many of them get gradient around a silenced unit."""
+def _around(dials: Dials, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Units of each network's first layer that get gradient around a silenced unit, and that fire; (R,)."""
     stack, sums = _fresh(dials.width, dials, generator)
     with torch.no_grad():
         stack.biases[1][..., 0] -= sums[1][..., 0].amax(1, keepdim=True) + dials.margin
@@ -171,7 +170,7 @@ def _around(dials: Dials, generator: torch.Generator) -> tuple[int, int]:
     sums = stack.sums(x, relu(dials.slope))
     (gradient,) = torch.autograd.grad(sums[-1].sum(), stack.weights[0])
     fires = (sums[0] > 0).any(1)
-    return int((fires & (gradient != 0).any(2)).sum()), int(fires.sum())
+    return (fires & (gradient != 0).any(2)).sum(1), fires.sum(1)
 
 
 def _loss(dials: Dials, generator: torch.Generator, spared: int) -> list[float]:
@@ -189,7 +188,9 @@ def _loss(dials: Dials, generator: torch.Generator, spared: int) -> list[float]:
 
 
 def _figure(seen: dict[int, Seen], dials: Dials) -> Figure:
-    blocked = [share(int(s.blocked.sum()), len(s.blocked)) for s in seen.values()]
+    blocked = [
+        grouped_share(s.blocked.sum(1), torch.full((len(s.blocked),), dials.samples)) for s in seen.values()
+    ]
     return Figure(
         title=f"Samples that send no gradient through {dials.depth} layers",
         x="units of a layer",

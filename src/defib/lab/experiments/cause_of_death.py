@@ -32,7 +32,7 @@ from torch import Tensor
 
 from defib.lab.data import digits
 from defib.lab.dials import dial
-from defib.lab.estimate import Estimate, Region, at_least, at_most, mean, share
+from defib.lab.estimate import Estimate, Region, at_least, at_most, grouped_share, mean, share
 from defib.lab.experiment import Experiment, LabRun, Measurement, Part, Perturbation, Topic
 from defib.lab.figure import Figure, Kind, bars
 from defib.lab.nets import batches, relu
@@ -59,23 +59,32 @@ class Dials:
 
 @dataclass(frozen=True, kw_only=True)
 class Autopsy:
-    """Of the units that training killed.
+    """Of the U units that training killed, shape (U,).
 
     Attributes:
-        deaths: How many.
-        bias: Revived by b = 0.
-        weights: Revived by negative weights set to 0.
-        inputs: Revived by centred inputs.
-        same: Outputs on test inputs that equal their most frequent value, share of each unit; (U,).
-        negative: Units that put out something negative on some training input.
+        of: The network of each.
+        bias: Whether b = 0 revives it.
+        weights: Whether negative weights set to 0 do.
+        inputs: Whether centred inputs do.
+        same: Share of its outputs on test inputs that equal their most frequent value.
+        negative: Whether it puts out something negative on some training input.
     """
 
-    deaths: int
-    bias: int
-    weights: int
-    inputs: int
+    of: Tensor
+    bias: Tensor
+    weights: Tensor
+    inputs: Tensor
     same: Tensor
-    negative: int
+    negative: Tensor
+
+    def share(self, which: Tensor) -> Estimate:
+        """The share of the dead; a network is one repetition."""
+        return grouped_share(torch.bincount(self.of, which.double()), torch.bincount(self.of))
+
+    def sameness(self) -> Estimate:
+        """The mean of ``same``, over networks that have dead units."""
+        counts = torch.bincount(self.of)
+        return mean((torch.bincount(self.of, self.same) / counts)[counts > 0])
 
 
 class CauseOfDeath(Experiment[Dials]):
@@ -108,20 +117,20 @@ class CauseOfDeath(Experiment[Dials]):
         def part(row: str, says: str, estimate: Estimate, region: Region) -> Part:
             return Part(row=row, says=says, estimate=estimate, region=region)
 
-        def of_dead(count: int) -> Estimate:
-            return share(count, found.deaths)
-
         return Measurement(
             parts=(
                 part(
                     "S1-10",
                     "dead units put out negative values; share that does",
-                    of_dead(found.negative),
+                    found.share(found.negative),
                     all_,
                 ),
                 part("S4-23", "a bias below minus the positive weights kills; share", signs["bias"], all_),
                 part(
-                    "S4-23", "it is the usual cause: b = 0 revives most dead units", of_dead(found.bias), many
+                    "S4-23",
+                    "it is the usual cause: b = 0 revives most dead units",
+                    found.share(found.bias),
+                    many,
                 ),
                 part(
                     "S4-24",
@@ -135,13 +144,13 @@ class CauseOfDeath(Experiment[Dials]):
                 part(
                     "S4-24",
                     "it is the usual cause: without negative weights most dead units fire",
-                    of_dead(found.weights),
+                    found.share(found.weights),
                     many,
                 ),
                 part(
                     "S4-25",
                     "units dead in training put out one value for almost all new inputs",
-                    mean(found.same),
+                    found.sameness(),
                     all_,
                 ),
                 part(
@@ -152,7 +161,7 @@ class CauseOfDeath(Experiment[Dials]):
                 ),
             ),
             figure=_figure(found),
-            note=f"Training killed {found.deaths} of {dials.networks * dials.width} units.",
+            note=f"Training killed {len(found.of)} of {dials.networks * dials.width} units.",
         )
 
 
@@ -176,18 +185,18 @@ def _autopsy(dials: Dials, generator: torch.Generator) -> Autopsy:
         gone = dead(stack.sums(data.x, act)[0])
         w, b = stack.weights[0][gone], stack.biases[0][:, 0][gone]
 
-        def revived(inputs: Tensor, weights: Tensor, bias: Tensor) -> int:
-            return int((inputs @ weights.T + bias > 0).any(0).sum())
+        def revived(inputs: Tensor, weights: Tensor, bias: Tensor) -> Tensor:
+            return (inputs @ weights.T + bias > 0).any(0)
 
         outputs = act(data.x_test @ w.T + b)
         usual = outputs.mode(0).values
         return Autopsy(
-            deaths=len(w),
+            of=gone.nonzero()[:, 0],
             bias=revived(data.x, w, torch.zeros_like(b)),
             weights=revived(data.x, w.clamp(min=0), b),
             inputs=revived(data.x - middle, w, b),
             same=(outputs == usual).double().mean(0),
-            negative=int((act(data.x @ w.T + b) < 0).any(0).sum()),
+            negative=(act(data.x @ w.T + b) < 0).any(0),
         )
 
 
@@ -219,12 +228,13 @@ def _fresh(dials: Dials, generator: torch.Generator) -> Estimate:
 
 
 def _figure(found: Autopsy) -> Figure:
-    n = max(found.deaths, 1)
     return Figure(
         title="What revives units that training killed",
         x="change of one thing",
         y="share revived",
         kind=Kind.BAR,
         labels=("bias set to 0", "negative weights set to 0", "inputs centred"),
-        lines=(bars("dead units", [found.bias / n, found.weights / n, found.inputs / n]),),
+        lines=(
+            bars("dead units", [found.share(w).value for w in (found.bias, found.weights, found.inputs)]),
+        ),
     )

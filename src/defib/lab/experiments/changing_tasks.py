@@ -35,7 +35,7 @@ from torch import Tensor
 
 from defib.lab.data import digits
 from defib.lab.dials import dial
-from defib.lab.estimate import at_most, mean, paired_difference, share
+from defib.lab.estimate import at_most, grouped_share, mean, paired_difference
 from defib.lab.experiment import Experiment, LabRun, Measurement, Part, Perturbation, Topic
 from defib.lab.figure import Figure, line
 from defib.lab.nets import batches
@@ -68,14 +68,14 @@ class Story:
     Attributes:
         accuracy: Of each network on each task, before each batch was learnt; shape (T, R).
         dormant: Share of dormant units at the end of each task, shape (T, R).
-        dead: Units of the first layer that were dead on all inputs of a task.
+        dead: Units of each network's first layer that were dead on all inputs of a task, shape (R,).
         back: Of these, units that fire on some input of the next.
     """
 
     accuracy: Tensor
     dormant: Tensor
-    dead: int
-    back: int
+    dead: Tensor
+    back: Tensor
 
 
 class ChangingTasks(Experiment[Dials]):
@@ -111,7 +111,7 @@ class ChangingTasks(Experiment[Dials]):
                     row="S4-26",
                     says="units of the first layer that are dead on one task stay dead on the next; "
                     "share that fires",
-                    estimate=share(alone.back, alone.dead),
+                    estimate=grouped_share(alone.back, alone.dead),
                     region=at_most(dials.some),
                 ),
                 Part(
@@ -167,12 +167,13 @@ def _live(dials: Dials, run: LabRun, *, recycle: bool) -> Story:
     generator, fresh = run.torch(0), run.torch(1)
     stack = draw(dials.networks, (64, *[dials.width] * HIDDEN, 10), generator)
     optimiser = torch.optim.Adam(stack.parameters(), lr=dials.rate)
-    accuracy, dormant, count, back = [], [], 0, 0
+    accuracy, dormant = [], []
+    count, back = torch.zeros(2, dials.networks)
     was = torch.zeros(dials.networks, dials.width, dtype=torch.bool)
     for _ in range(dials.tasks):
         task = _task(dials, data.x.shape[1], generator)
         now = _hidden(stack, task.inputs(data.x))[0]
-        back += int((was & ~dead(now)).sum())
+        back += (was & ~dead(now)).sum(1)
         order = batches(len(data.x), dials.batch, dials.steps, generator)
         right = []
         for chosen in order:
@@ -187,14 +188,14 @@ def _live(dials: Dials, run: LabRun, *, recycle: bool) -> Story:
         accuracy.append(torch.stack(right).mean(0))
         dormant.append(torch.stack([a.float().mean(1) for a in asleep]).mean(0))
         was = dead(sums[0])
-        count += int(was.sum())
+        count += was.sum(1)
         if recycle:
             _recycle(stack, optimiser, asleep, fresh)
     # The dead of the last task have no next one to come back on.
     return Story(
         accuracy=torch.stack(accuracy).double(),
         dormant=torch.stack(dormant),
-        dead=count - int(was.sum()),
+        dead=count - was.sum(1),
         back=back,
     )
 

@@ -38,7 +38,7 @@ from torch import Tensor
 from torch.func import grad, vmap
 
 from defib.lab.dials import dial
-from defib.lab.estimate import at_least, exact, mean
+from defib.lab.estimate import MOSTLY, at_least, exact, mean
 from defib.lab.experiment import Experiment, LabRun, Measurement, Part, Perturbation, Topic
 from defib.lab.figure import Figure, line
 from defib.lab.flat import FlatNet, hessian
@@ -103,7 +103,7 @@ class CriticalPoints(Experiment[Dials]):
                 row="S0-15",
                 says=f"{width} hidden units: most are saddle points",
                 estimate=mean(_saddle_shares(points)),
-                region=at_least(0.5),
+                region=MOSTLY,
             )
             for width, points in found.items()
         ]

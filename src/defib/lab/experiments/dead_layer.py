@@ -58,6 +58,7 @@ class Dials:
     steps: int = dial(1000, "steps of training", quick=300)
     slope: float = dial(0.0, "slope of the activation for negative inputs; 0 is ReLU")
     bias_after: bool = dial(True, "whether the layers above the dead one have biases")
+    moved: float = dial(1e-6, "change of a parameter that counts as one")
     gain: float = dial(0.05, "by what share of the best constant's loss a net must beat it to have learnt")
 
 
@@ -134,7 +135,7 @@ class DeadLayer(Experiment[Dials]):
                     row="S0-30",
                     says="what lies downstream changes",
                     estimate=downstream,
-                    region=at_least(dials.rate),
+                    region=at_least(dials.moved),
                 ),
                 Part(
                     row="S0-30",

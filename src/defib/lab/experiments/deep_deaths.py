@@ -32,14 +32,14 @@ Shin, Karniadakis 2020, Trainability of ReLU networks and data-dependent initial
 units dead at the start may become active in training, except in the first layer.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from defib.lab.data import digits
 from defib.lab.dials import dial
-from defib.lab.estimate import Estimate, Region, at_least, at_most, exact, share
+from defib.lab.estimate import Estimate, Region, at_least, at_most, exact, grouped_share
 from defib.lab.experiment import Experiment, LabRun, Measurement, Part, Perturbation, Topic
 from defib.lab.figure import Figure, Kind, bars
 from defib.lab.nets import batches
@@ -68,7 +68,7 @@ class Dials:
 
 @dataclass(kw_only=True)
 class Seen:
-    """What is counted in training, layer by layer.
+    """What is counted in training, for every layer and network: shape (LAYERS, R).
 
     Attributes:
         deaths: Units that fell silent.
@@ -79,10 +79,10 @@ class Seen:
         own_change: Largest change of a weight of a unit in a step in which it was dead.
     """
 
-    deaths: list[int] = field(default_factory=lambda: [0] * LAYERS)
-    returns: list[int] = field(default_factory=lambda: [0] * LAYERS)
-    by_drift: list[int] = field(default_factory=lambda: [0] * LAYERS)
-    woken: list[int] = field(default_factory=lambda: [0] * LAYERS)
+    deaths: Tensor
+    returns: Tensor
+    by_drift: Tensor
+    woken: Tensor
     residual: float = 0.0
     own_change: float = 0.0
 
@@ -105,16 +105,16 @@ class DeepDeaths(Experiment[Dials]):
 
     def measure(self, dials: Dials, run: LabRun) -> Measurement:
         seen = _train(dials, run)
-        deaths, returns = sum(seen.deaths[1:]), sum(seen.returns[1:])
-        planted = dials.networks * dials.planted
+        deaths = seen.deaths[1:].sum(0)
+        planted = torch.full((dials.networks,), dials.planted)
         some, few = at_least(dials.some), at_most(dials.some)
 
         def part(row: str, says: str, estimate: Estimate, region: Region) -> Part:
             return Part(row=row, says=says, estimate=estimate, region=region)
 
-        first = share(seen.returns[0], seen.deaths[0])
-        deep = share(returns, deaths)
-        woken = share(sum(seen.woken[1:]), planted * (LAYERS - 1))
+        first = grouped_share(seen.returns[0], seen.deaths[0])
+        deep = grouped_share(seen.returns[1:].sum(0), deaths)
+        woken = grouped_share(seen.woken[1:].sum(0), planted * (LAYERS - 1))
         return Measurement(
             parts=(
                 part(
@@ -126,14 +126,14 @@ class DeepDeaths(Experiment[Dials]):
                 part(
                     "S1-6",
                     "some deaths of deeper units need the drift of what feeds them",
-                    share(sum(seen.by_drift[1:]), deaths),
+                    grouped_share(seen.by_drift[1:].sum(0), deaths),
                     some,
                 ),
                 part("S1-7", "some dead units of deeper layers return", deep, some),
                 part(
                     "S1-7",
                     "their own weights stand still meanwhile; largest change",
-                    exact(seen.own_change, n=deaths),
+                    exact(seen.own_change, n=int(deaths.sum())),
                     at_most(0.0),
                 ),
                 part("S4-26", "dead units of the first layer do not return", first, few),
@@ -141,12 +141,12 @@ class DeepDeaths(Experiment[Dials]):
                 part(
                     "S2-45",
                     "units of the first layer that are dead at the start never fire",
-                    share(seen.woken[0], planted),
+                    grouped_share(seen.woken[0], planted),
                     few,
                 ),
                 part("S2-45", "nor do those of deeper layers", woken, few),
             ),
-            figure=_figure(seen, planted),
+            figure=_figure(seen, dials.networks * dials.planted),
         )
 
 
@@ -169,7 +169,9 @@ def _train(dials: Dials, run: LabRun) -> Seen:
             p.requires_grad_(False)
     moving = [p for p in stack.parameters() if p.requires_grad]
     optimiser = torch.optim.SGD(moving, lr=dials.rate)
-    seen, watch = Seen(), _Watch(stack, x, dials)
+    none = torch.zeros(LAYERS, dials.networks)
+    seen = Seen(deaths=none, returns=none.clone(), by_drift=none.clone(), woken=none.clone())
+    watch = _Watch(stack, x, dials)
     order = list(batches(len(x), dials.batch, dials.steps, generator))
     for step, chosen in enumerate(run.track(order)):
         optimiser.zero_grad()
@@ -179,7 +181,7 @@ def _train(dials: Dials, run: LabRun) -> Seen:
         optimiser.step()
         watch.look(step, before, seen)
     for layer in range(LAYERS):
-        seen.woken[layer] = int(watch.fired[layer][:, : dials.planted].sum())
+        seen.woken[layer] = watch.fired[layer][:, : dials.planted].sum(1)
     return seen
 
 
@@ -226,11 +228,11 @@ class _Watch:
                 seen.residual = max(seen.residual, float((self.sums[layer] + own + rest - new).abs().max()))
             back = was & ~now & (since >= 0)
             if step < self.dials.steps - self.dials.window:
-                seen.deaths[layer] += int(died.sum())
+                seen.deaths[layer] += died.sum(1)
                 since[died] = step
                 if layer:
-                    seen.by_drift[layer] += int((died & ~dead(self.sums[layer] + own)).sum())
-            seen.returns[layer] += int((back & (step - since <= self.dials.window)).sum())
+                    seen.by_drift[layer] += (died & ~dead(self.sums[layer] + own)).sum(1)
+            seen.returns[layer] += (back & (step - since <= self.dials.window)).sum(1)
             since[back] = -1
             self.fired[layer] |= ~now
             self.dead[layer] = now
@@ -250,7 +252,7 @@ class _Watch:
 
 
 def _figure(seen: Seen, planted: int) -> Figure:
-    rates = [seen.returns[k] / max(seen.deaths[k], 1) for k in range(LAYERS)]
+    rates = (seen.returns.sum(1) / seen.deaths.sum(1).clamp(min=1)).tolist()
     return Figure(
         title="Dead units that come back, layer by layer",
         x="layer",
@@ -259,6 +261,6 @@ def _figure(seen: Seen, planted: int) -> Figure:
         labels=tuple(f"hidden layer {k + 1}" for k in range(LAYERS)),
         lines=(
             bars("died in training, back within the window", rates),
-            bars("dead at the start, fired later", [w / planted for w in seen.woken]),
+            bars("dead at the start, fired later", (seen.woken.sum(1) / planted).tolist()),
         ),
     )

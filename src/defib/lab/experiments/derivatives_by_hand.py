@@ -101,7 +101,7 @@ class DerivativesByHand(Experiment[Dials]):
                     says="the sigmoid's derivative is at most 1/4",
                     estimate=exact(taken.max().item(), n=n),
                     region=near(0.25, dials.tolerance),
-                    published=Published(value=0.25, source="Rohan #4"),
+                    published=Published(value=0.25, source="Rohan Kapur 2016, Rohan #4"),
                 ),
                 Part(
                     row="S2-42",

@@ -32,6 +32,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from defib.core.errors import UsageError
 from defib.lab.dials import dial
 from defib.lab.estimate import at_most, share
 from defib.lab.experiment import Experiment, LabRun, Measurement, Part, Perturbation, Topic
@@ -83,7 +84,7 @@ class LostSignal(Experiment[Dials]):
             "tanh saturates": (torch.tanh, dials.saturated),
         }
         heard = {
-            name: _responds(dials, function, *region, run.torch(number))
+            name: _responds(dials, function, region, run.torch(number))
             for number, (name, (function, region)) in enumerate(regions.items())
         }
         kept = _kept_by_adam(dials, run.torch(9))
@@ -118,9 +119,12 @@ class LostSignal(Experiment[Dials]):
 
 
 def _responds(
-    dials: Dials, function: Callable[[Tensor], Tensor], low: float, high: float, generator: torch.Generator
+    dials: Dials, function: Callable[[Tensor], Tensor], ends: tuple[float, ...], generator: torch.Generator
 ) -> tuple[int, int]:
-    """Inputs from low to high whose output a signal changes, and whose gradient is finite and not 0."""
+    """Inputs between two ends whose output a signal changes, and whose gradient is finite and not 0."""
+    if len(ends) != 2:
+        raise UsageError(f"a region has two ends, not {len(ends)}")
+    low, high = ends
     draw = torch.rand(dials.numbers, generator=generator, dtype=torch.float64)
     s = (low + (high - low) * draw).to(DTYPES[dials.dtype]).requires_grad_()
     here, moved = function(s), function(s.detach() + dials.signal)

@@ -28,7 +28,7 @@ from torch import Tensor
 
 from defib.lab.data import digits
 from defib.lab.dials import dial
-from defib.lab.estimate import Estimate, at_least, at_most, mean, paired_difference, share
+from defib.lab.estimate import Estimate, at_least, at_most, grouped_share, mean, paired_difference
 from defib.lab.experiment import Experiment, LabRun, Measurement, Part, Perturbation, Topic
 from defib.lab.figure import Figure, line
 from defib.lab.nets import batches
@@ -133,7 +133,7 @@ def _trained(dials: Dials, run: LabRun, count: int) -> tuple[Tensor, Estimate]:
     losses = fit(stack, optimiser, data.x, data.y, run.track(order), torch.relu)
     with torch.no_grad():
         alive = ~dead(stack.sums(data.x, torch.relu)[0])[:, count:]
-    return losses, share(int(alive.sum()), alive.numel())
+    return losses, grouped_share(alive.sum(1), torch.full((len(alive),), alive.shape[1]))
 
 
 def _end(losses: Tensor) -> Tensor:

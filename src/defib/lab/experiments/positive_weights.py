@@ -33,7 +33,7 @@ from torch import Tensor
 
 from defib.lab.data import Split, digits
 from defib.lab.dials import dial
-from defib.lab.estimate import at_least, at_most, mean, near, share
+from defib.lab.estimate import at_least, at_most, grouped_share, mean, near
 from defib.lab.experiment import Experiment, LabRun, Measurement, Part, Perturbation, Topic
 from defib.lab.figure import Figure, line
 from defib.lab.nets import batches
@@ -86,7 +86,7 @@ class PositiveWeights(Experiment[Dials]):
             compared = other.sums(x, torch.relu)[:-1]
         sizes = torch.stack([torch.relu(s).square().mean((1, 2)).sqrt() for s in sums])
         growth = (sizes[-1] / sizes[0]) ** (1 / (dials.depth - 1))
-        born = sum(int(dead(s).sum()) for s in sums)
+        born = torch.stack([dead(s).sum(1) for s in sums]).sum(0)
         died = _trained(dials, data, run)
         few = at_most(dials.some)
         return Measurement(
@@ -94,13 +94,13 @@ class PositiveWeights(Experiment[Dials]):
                 Part(
                     row="S4-28",
                     says="no unit is dead at the start",
-                    estimate=share(born, len(sums) * dials.networks * dials.width),
+                    estimate=grouped_share(born, torch.full_like(born, len(sums) * dials.width)),
                     region=few,
                 ),
                 Part(
                     row="S4-28",
                     says=f"nor after training at rate {dials.rate:g}",
-                    estimate=share(died, dials.networks * dials.width * dials.trained_depth),
+                    estimate=grouped_share(died, torch.full_like(died, dials.width * dials.trained_depth)),
                     region=few,
                 ),
                 Part(
@@ -138,8 +138,8 @@ def _rank(sums: Tensor) -> Tensor:
     return torch.exp(-torch.xlogy(p, p).sum(1))
 
 
-def _trained(dials: Dials, data: Split, run: LabRun) -> int:
-    """Dead units after training."""
+def _trained(dials: Dials, data: Split, run: LabRun) -> Tensor:
+    """Dead units of each network after training, shape (R,)."""
     generator = run.torch(1)
     stack = _stack(dials, generator, dials.trained_depth, positive=dials.positive)
     x = data.x.double()
@@ -147,7 +147,7 @@ def _trained(dials: Dials, data: Split, run: LabRun) -> int:
     order = batches(len(x), dials.batch, dials.steps, generator)
     fit(stack, optimiser, x, data.y, run.track(list(order)), torch.relu)
     with torch.no_grad():
-        return sum(int(dead(s).sum()) for s in stack.sums(x, torch.relu)[:-1])
+        return torch.stack([dead(s).sum(1) for s in stack.sums(x, torch.relu)[:-1]]).sum(0)
 
 
 def _figure(sums: list[Tensor], compared: list[Tensor], dials: Dials) -> Figure:

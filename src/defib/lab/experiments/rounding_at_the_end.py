@@ -108,7 +108,7 @@ class RoundingAtTheEnd(Experiment[Dials]):
                 for says, hits in statements
             ),
             figure=_figure(dials, run, curvature, minimum),
-            note=f"With beta2 = 0.999 {int(long.sum())} of {dials.bowls} runs of Adam stand still in float64.",
+            note=f"With beta2 0.999 {int(long.sum())} of {dials.bowls} runs of Adam stand still in float64.",
         )
 
 

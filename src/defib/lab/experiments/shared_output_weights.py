@@ -32,7 +32,7 @@ import torch
 from torch import Tensor
 
 from defib.lab.dials import dial
-from defib.lab.estimate import at_most, share
+from defib.lab.estimate import NEVER, share
 from defib.lab.experiment import Experiment, LabRun, Measurement, Part, Perturbation, Topic
 from defib.lab.figure import Figure, Kind, bars
 
@@ -78,7 +78,7 @@ class SharedOutputWeights(Experiment[Dials]):
                     row="S3-6",
                     says=f"{name}, one sample: the gradient below is zero",
                     estimate=share(count, dials.networks),
-                    region=at_most(0.05),
+                    region=NEVER,
                 )
                 for name, count in counts.items()
             ),

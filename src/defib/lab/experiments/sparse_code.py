@@ -38,7 +38,7 @@ from torch import Tensor
 
 from defib.lab.data import Split, digits
 from defib.lab.dials import dial
-from defib.lab.estimate import Estimate, Region, at_least, at_most, mean, paired_difference
+from defib.lab.estimate import CONFIDENCE, Estimate, Region, at_least, at_most, mean, paired_difference
 from defib.lab.experiment import Experiment, LabRun, Measurement, Part, Perturbation, Topic
 from defib.lab.figure import Figure, line
 from defib.lab.nets import Activation, batches, relu
@@ -214,7 +214,7 @@ def _sure(estimate: Estimate, n: int) -> Estimate:
     """A difference of shares that was the same in every pair: its interval by the rule of n trials."""
     if estimate.low < estimate.high:
         return estimate
-    half = 1 - 0.005 ** (1 / n)
+    half = 1 - ((1 - CONFIDENCE) / 2) ** (1 / n)
     return Estimate(value=estimate.value, low=estimate.value - half, high=estimate.value + half, n=n)
 
 

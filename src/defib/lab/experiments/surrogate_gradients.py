@@ -37,7 +37,7 @@ from torch import Tensor
 
 from defib.lab.data import Split, digits
 from defib.lab.dials import dial
-from defib.lab.estimate import at_least, at_most, exact, mean, share
+from defib.lab.estimate import at_least, at_most, exact, grouped_share, mean, share
 from defib.lab.experiment import Experiment, LabRun, Measurement, Part, Perturbation, Topic
 from defib.lab.figure import Figure, Kind, bars
 from defib.lab.gauss import slope_of
@@ -87,7 +87,7 @@ class SurrogateGradients(Experiment[Dials]):
         split = digits()
         surrogates = {"necro": NecroReLU(dials.necro), "sugar": SugarReLU()}
         fell = dict.fromkeys(surrogates, 0)
-        agreed = 0
+        agreed: list[int] = []
         cosines: dict[str, list[float]] = {name: [] for name in (*surrogates, "1 - x^2")}
         for k in run.track(range(dials.nets)):
             net = _Net(dials, split, torch.relu, run.torch(k))
@@ -95,7 +95,7 @@ class SurrogateGradients(Experiment[Dials]):
                 v = [dials.sign * part for part in net.gradient(activation)]
                 fell[name] += net.change(v) < 0
                 cosines[name].append(_cosine(v, net.true))
-            agreed += _agreements(dials, net, run.torch(k, 1))
+            agreed.append(_agreements(dials, net, run.torch(k, 1)))
             smooth = _Net(dials, split, torch.tanh, run.torch(k), gain=dials.scale)
             cosines["1 - x^2"].append(_cosine(smooth.gradient(_WrongTanh.apply), smooth.true))
         return Measurement(
@@ -112,7 +112,7 @@ class SurrogateGradients(Experiment[Dials]):
                 Part(
                     row="S2-22",
                     says="a step lowers the loss just if its inner product with the gradient is positive",
-                    estimate=share(agreed, dials.nets * dials.mixtures),
+                    estimate=grouped_share(agreed, [dials.mixtures] * dials.nets),
                     region=at_least(dials.most),
                 ),
                 *_necro(dials),

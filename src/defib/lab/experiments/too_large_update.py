@@ -125,6 +125,12 @@ def _scaled_steps(data: Split, dials: Dials, generator: torch.Generator) -> tupl
     order = list(batches(len(x), dials.batch, dials.warm + 1, generator))
     fit(stack, optimiser, x, data.y, order[:-1], act)
     before = stack.sums(x, act)[0].detach()
+
+    def end() -> tuple[Tensor, Tensor]:
+        """Weights (R, H, D) and biases (R, H, 1) of the first layer."""
+        return stack.weights[0].detach().clone(), stack.biases[0].detach().clone().transpose(1, 2)
+
+    start = end()
     fit(stack, optimiser, x, data.y, order[-1:], act)
     change = stack.sums(x, act)[0].detach() - before
     lasts = torch.where(change < 0, before / -change, torch.inf)
@@ -132,7 +138,11 @@ def _scaled_steps(data: Split, dials: Dials, generator: torch.Generator) -> tupl
     known = factor.isfinite()
 
     def dead_at(scale: float) -> Tensor:
-        return dead(before + scale * factor.nan_to_num(0, 0, 0)[:, None] * change)[known]
+        # The weights themselves are scaled back, not the sums that alpha* was computed from.
+        part = (scale * factor.nan_to_num(0, 0, 0))[..., None]
+        with torch.no_grad():
+            weight, bias = (old + part * (new - old) for old, new in zip(start, end(), strict=True))
+            return dead(x @ weight.transpose(1, 2) + bias.transpose(1, 2))[known]
 
     return factor[known], dead_at(1 - dials.margin), dead_at(1 + dials.margin)
 

@@ -140,17 +140,22 @@ def _born_dead(x: Tensor, dials: Dials, generator: torch.Generator) -> int:
 def _kernels(x: Tensor) -> tuple[float, float]:
     """Share of pairs with x_i . x_j + 1 > 0; share of sums that a step down on sample i lowers.
 
-    The second is measured, not derived: a unit takes the step, and its sums are compared.
+    The second is measured: N equal units that fire on every sample, unit i takes a step of
+    gradient descent on sample i, through ReLU and autograd, and its sums before and after are
+    compared on all.
 
     Returns:
         The two shares, over pairs.
     """
+    x = x.double()
     kernel = x @ x.T + 1
-    unit = torch.zeros(x.shape[1] + 1, dtype=torch.float64)
-    padded = torch.cat([x.double(), torch.ones(len(x), 1, dtype=torch.float64)], 1)
-    before = padded @ unit
-    after = (unit - padded) @ padded.T
-    return float((kernel > 0).float().mean()), float((after < before).float().mean())
+    weight = torch.zeros(len(x), x.shape[1], dtype=torch.float64, requires_grad=True)
+    bias = torch.ones(len(x), dtype=torch.float64, requires_grad=True)
+    before = weight @ x.T + bias[:, None]
+    loss = torch.relu(before).diagonal().sum()
+    by_weight, by_bias = torch.autograd.grad(loss, (weight, bias))
+    after = (weight - by_weight) @ x.T + (bias - by_bias)[:, None]
+    return float((kernel > 0).double().mean()), float((after < before).double().mean())
 
 
 def _trained(x: Tensor, y: Tensor, rate: float, dials: Dials, generator: torch.Generator) -> list[float]:

@@ -37,7 +37,7 @@ from torch import Tensor
 from torch.func import vmap
 
 from defib.lab.dials import dial
-from defib.lab.estimate import at_least, exact, mean, share
+from defib.lab.estimate import Estimate, at_least, exact, grouped_share, mean
 from defib.lab.experiment import Experiment, LabRun, Measurement, Part, Perturbation, Topic
 from defib.lab.figure import Figure, line
 from defib.lab.flat import FlatNet, hessian
@@ -47,7 +47,7 @@ from defib.lab.flat import FlatNet, hessian
 class Dials:
     """What can be changed."""
 
-    data_sets: int = dial(100, "random data sets", quick=50, paper=300)
+    data_sets: int = dial(100, "random data sets", quick=60, paper=300)
     starts: int = dial(4, "starts on each data set")
     narrow: int = dial(2, "hidden units of the narrow nets; 0 is a linear model")
     wide: int = dial(24, "hidden units of the wide nets; 0 is a linear model")
@@ -126,7 +126,7 @@ class WhereDescentEnds(Experiment[Dials]):
             )
         ]
         parts += [
-            Part(row=row, says=says, estimate=share(int(which.sum()), len(which)), region=at_least(low))
+            Part(row=row, says=says, estimate=narrow.share(which), region=at_least(low))
             for row, says, which, low in statements
         ]
         parts.append(
@@ -172,6 +172,11 @@ class _Task:
     def by_data(self, which: Tensor) -> Tensor:
         """The mean over the runs on each data set, shape (data_sets,)."""
         return which.double().reshape(self.dials.data_sets, -1).mean(1)
+
+    def share(self, which: Tensor) -> Estimate:
+        """The share of runs; those on the same data are one repetition."""
+        hits = which.reshape(self.dials.data_sets, -1).sum(1)
+        return grouped_share(hits, torch.full_like(hits, self.dials.starts))
 
     def bad(self, theta: Tensor) -> Tensor:
         """Whether another run on the same data ended much lower, shape (R,)."""

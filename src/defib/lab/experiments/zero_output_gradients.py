@@ -37,7 +37,7 @@ import torch
 from torch import Tensor
 
 from defib.lab.dials import dial
-from defib.lab.estimate import at_least, at_most, share
+from defib.lab.estimate import ALWAYS, NEVER, share
 from defib.lab.experiment import Experiment, LabRun, Measurement, Part, Perturbation, Topic
 from defib.lab.figure import Figure, Kind, bars
 
@@ -139,7 +139,7 @@ class ZeroOutputGradients(Experiment[Dials]):
                 row=row,
                 says=f"{name}: {says[moves]}",
                 estimate=share(count, dials.networks),
-                region=at_least(0.95) if moves else at_most(0.05),
+                region=ALWAYS if moves else NEVER,
             )
             for (row, name, moves, _size), count in zip(kinds, shares, strict=True)
         )

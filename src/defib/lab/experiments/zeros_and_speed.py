@@ -32,7 +32,7 @@ from torch import Tensor
 
 from defib.lab.data import digits
 from defib.lab.dials import dial
-from defib.lab.estimate import at_least, at_most, exact, paired_difference
+from defib.lab.estimate import at_least, at_most, exact, median, paired_difference
 from defib.lab.experiment import Experiment, LabRun, Measurement, Part, Perturbation, Topic
 from defib.lab.figure import Figure, line
 from defib.lab.nets import Activation, batches, relu
@@ -122,7 +122,7 @@ class ZerosAndSpeed(Experiment[Dials]):
                 Part(
                     row="S2-1",
                     says="and is small at ordinary, normal sums; median",
-                    estimate=exact(float(smooth.median()), n=len(s)),
+                    estimate=median(smooth),
                     region=at_most(dials.small),
                 ),
             ),
