@@ -219,11 +219,12 @@ def plan(path: str | os.PathLike[str], only: str | None = None) -> "Plan":
         NotFound: If there is no record there, or no treatment of that name.
     """  # noqa: DOC502 - what is called raises it
     from defib.core.prescription import Plan
+
+    run = open_run(path)  # before the treatments, which import torch: no record is said at once
     from defib.therapy import engine
 
     if only is not None:
         engine.treatment(only)
-    run = open_run(path)
     diagnosis = diagnose(run)
     found = engine.prescribe(diagnosis, run.view)
     return Plan(

@@ -273,6 +273,7 @@ def test_two_runs_are_compared_on_a_page(tmp_path: Path) -> None:
         said = server.get(f"compare/{feeds['good.rec']}/{feeds['bad.rec']}", wait=30)
         assert said.status == 200
         assert b"good.rec" in said.body
+        assert b'defib.el("a", { href: "../../" }, "All runs")' in said.body
         assert "script-src 'sha256-" in said.headers["content-security-policy"]
         assert server.get(f"compare/{feeds['good.rec']}/{feeds['good.rec']}").status == 404
 

@@ -22,8 +22,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 import defib
-from defib.live import LiveRun
 from defib.core.finding import Cause, Finding
+from defib.live import LiveRun
 
 T, BATCH = 100, 64
 SILENT = 24

@@ -129,3 +129,19 @@ def test_noise_alone_is_no_relapse(seed: int) -> None:
     loss = 0.8 * np.random.default_rng(seed).lognormal(sigma=0.5, size=200)
     run = run_of(Plan(path="fc1"), loss=loss)
     assert not learning(run).relapsed
+
+
+@pytest.mark.parametrize(("steps", "verdict"), [(1, "not-observed"), (19, "not-observed"), (20, "healthy")])
+def test_a_run_of_too_few_steps_is_never_called_healthy(steps: int, verdict: str) -> None:
+    found = diagnose(classified(falling_loss(steps)))
+    assert found.verdict.value == verdict
+    told = [f.cause for f in found.findings if f.rule == "not-observed"]
+    assert told == ([Cause.TOO_SHORT] if steps < 20 else [])
+
+
+def test_too_few_steps_with_a_loss_that_is_no_number_are_sick_all_the_same() -> None:
+    loss = falling_loss(8)
+    loss[5:] = float("nan")
+    found = diagnose(classified(loss))
+    assert found.verdict is Verdict.SICK
+    assert Cause.TOO_SHORT not in [f.cause for f in found.findings]

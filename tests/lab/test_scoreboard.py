@@ -15,7 +15,7 @@ from defib.diagnosis import engine
 from defib.diagnosis.rule import Rule
 from defib.lab import scoreboard
 from defib.lab.board import Board, board
-from defib.lab.boardtext import markdown
+from defib.lab.boardtext import beside, markdown
 from defib.lab.draws import Kind, draw
 from defib.lab.pairs import Failed, Named, Pair, Seen, Trial, pathologies, read, written
 from defib.lab.pathology import Pathology
@@ -233,3 +233,16 @@ def test_an_unknown_pathology_is_one_clear_line() -> None:
     with pytest.raises(NotFound, match="no pathology is called 'born-blue'; did you mean born-dead"):
         trials(1, ["born-blue"])
     assert len(trials(2)) == 2 * len(pathologies())
+
+
+def test_a_later_board_is_set_beside_the_first_look_and_says_that_its_draws_are_others() -> None:
+    first = json.loads(json.dumps(asdict(scored(pair(), pair(named("dead-unit"), number=1)))))
+    later = scored(pair(named("dead-unit"), number=8))
+    text = beside(later, first)
+    assert "| born-dead | 1 of 2 = 50.0% [1.3%, 98.7%] | 1 of 1 = 100.0% [2.5%, 100.0%] |" in text
+    assert "which no rule had seen" in text
+    assert "| born-dead |" not in beside(later, json.loads(json.dumps(asdict(later))))
+
+
+def test_trials_begin_at_the_draw_that_is_asked_for() -> None:
+    assert [trial.number for trial in trials(3, ["born-dead"], 8)] == [8, 9, 10]

@@ -113,7 +113,8 @@ def test_a_model_that_exists_already_is_taken_as_it_is(tmp_path: Path) -> None:
 def test_the_pages_of_its_own_findings_are_explained_without_torch() -> None:
     code = (
         "import sys; from defib import catalogues; "
-        "print(catalogues.explain('gradient-path'), catalogues.explain('untrue-backward'), 'torch' in sys.modules)"
+        "print(catalogues.explain('gradient-path'), catalogues.explain('untrue-backward'), "
+        "'torch' in sys.modules)"
     )
     said = subprocess.run([sys.executable, "-c", code], text=True, capture_output=True, check=True).stdout
     assert "## False alarms" in said

@@ -197,6 +197,8 @@ class Cause(StrEnum):
     """Nothing was recorded that could be judged."""
     NO_STEP = "no-step"
     """No optimiser step was seen."""
+    TOO_SHORT = "too-short"
+    """Fewer optimiser steps were seen than it takes to say whether anything is learned."""
     NOT_VISIBLE = "not-visible"
     """The region runs where defib cannot look (compiled, fused, checkpointed)."""
     WATCHER_FAULT = "watcher-fault"
@@ -326,7 +328,7 @@ class Treated:
         layer: That finding's layer; "" for the whole model.
         dose: How much, and where.
         why: Why it was not given; "" if it was.
-        steps_since: Optimiser steps seen since.
+        steps_since: Optimiser steps seen since, up to the next treatment for the same finding.
         aftermath: What became of the finding.
     """
 

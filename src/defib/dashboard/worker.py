@@ -59,7 +59,7 @@ def compare(question: Question) -> tuple[Head, bytes]:
     from defib.report.comparison_page import comparison_page
 
     before, after = (Path(path) for path in question["paths"])
-    page = comparison_page(comparisons.compare(before, after))
+    page = comparison_page(comparisons.compare(before, after), home="../../")
     return {}, page.encode("utf-8", "backslashreplace")
 
 

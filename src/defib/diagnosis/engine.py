@@ -103,7 +103,7 @@ def _verdict(findings: Sequence[Finding], anything_seen: bool) -> Verdict:
     sick = any(f.severity is not Severity.INFO and f.rule != "not-observed" for f in findings)
     if sick:
         return Verdict.SICK
-    unexplained = (Cause.CAUSE_NOT_FOUND, Cause.NO_STEP, Cause.NO_DATA)
+    unexplained = (Cause.CAUSE_NOT_FOUND, Cause.NO_STEP, Cause.NO_DATA, Cause.TOO_SHORT)
     blind = any(f.cause in unexplained for f in findings)
     return Verdict.NOT_OBSERVED if blind or not anything_seen else Verdict.HEALTHY
 

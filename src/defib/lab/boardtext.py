@@ -1,5 +1,9 @@
 """The scoreboard as a Markdown page."""
 
+from collections.abc import Mapping
+from typing import Any
+
+from defib.core.scoring import Rate
 from defib.lab.board import Board, PathologyScore
 from defib.lab.pairs import HEALTHY
 from defib.lab.pathology import HARM, LONG
@@ -36,6 +40,60 @@ def markdown(found: Board) -> str:
         *([f"- {line}" for line in found.alarmed] or ["None."]),
     ]
     return "\n".join(lines) + "\n"
+
+
+def beside(found: Board, first: Mapping[str, Any]) -> str:
+    """A scoreboard beside an earlier one, of other draws and of the rules as they were then.
+
+    Args:
+        found: The newer one.
+        first: The earlier one, as JSON.
+
+    Returns:
+        A section for the page: totals, then every pathology whose figures differ in their share.
+    """
+    totals = {
+        "harmful, and detected": "detected",
+        "the first finding is of the planted rule": "right_rule",
+        "or of one that names the same thing": "accepted",
+        "its word of the vocabulary is right": "right_fault",
+        "false alarms on healthy runs": "false_alarms",
+    }
+    before = {own["pathology"]: Rate(**own["named"]) for own in first["pathologies"]}
+    changed = [
+        (own.pathology, before[own.pathology], own.named)
+        for own in found.pathologies
+        if own.pathology in before and not _same_share(before[own.pathology], own.named)
+    ]
+    return (
+        "\n".join(
+            [
+                "## Beside the first look",
+                "",
+                f"The first look (`{first['made']['command']}`, {first['made']['date']}) was taken before any "
+                "rule had seen the proving ground. Rules that were wrong or blind were changed after it, so "
+                "that its draws are no test of them any more. The figures above are of other draws "
+                f"(`{found.made['command']}`), which no rule had seen when they were made: new trainings, of "
+                "pathologies that had been seen.",
+                "",
+                "| | first look | after the changes, other draws |",
+                "|---|---|---|",
+                *(
+                    f"| {words} | {Rate(**first[name])} | {getattr(found, name)} |"
+                    for words, name in totals.items()
+                ),
+                "",
+                "| named | first look | after the changes, other draws |",
+                "|---|---|---|",
+                *(f"| {name} | {then} | {now} |" for name, then, now in changed),
+            ]
+        )
+        + "\n"
+    )
+
+
+def _same_share(then: Rate, now: Rate) -> bool:
+    return then.hits * max(now.trials, 1) == now.hits * max(then.trials, 1)
 
 
 def _head(found: Board) -> list[str]:

@@ -15,13 +15,20 @@ from defib.lab.scoreboard import conduct, trials
 
 
 def present(
-    names: Sequence[str], *, draws: int, folder: Path, jobs: int = 0, told: Callable[[str], None]
+    names: Sequence[str],
+    *,
+    draws: int,
+    first: int = 0,
+    folder: Path,
+    jobs: int = 0,
+    told: Callable[[str], None],
 ) -> Board:
     """Runs what is not done yet, and writes ``lab_scoreboard.json`` and ``.md`` into a folder.
 
     Args:
         names: Pathologies; none for all.
         draws: Draws of each.
+        first: Number of the first draw.
         folder: Where both are written; pairs are kept in ``pairs`` below it.
         jobs: Processes at a time; 0 for one a core.
         told: Hears a line a pair.
@@ -34,12 +41,12 @@ def present(
     """
     import torch
 
-    wanted = trials(draws, names)
+    wanted = trials(draws, names, first)
     done: list[Pair | Failed] = []
     for pair in conduct(wanted, folder / "pairs", jobs=jobs):
         done.append(pair)
         told(f"{len(done)} of {len(wanted)}  {_line(pair)}")
-    words = ["defib lab scoreboard", *names, f"--seeds {draws}"]
+    words = ["defib lab scoreboard", *names, *([f"--seed {first}"] if first else []), f"--seeds {draws}"]
     made = {"command": " ".join(words), "date": date.today().isoformat(), "torch": torch.__version__}
     found = board(done, made)
     texts = {"lab_scoreboard.json": json.dumps(asdict(found), indent=1) + "\n"}

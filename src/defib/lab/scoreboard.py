@@ -31,12 +31,13 @@ _GROUND = ("training.py", "draws.py", "ordinary.py", "pathology.py", "nets.py", 
 """Files of the lab that decide what is trained."""
 
 
-def trials(draws: int, only: Sequence[str] = ()) -> tuple[Trial, ...]:
+def trials(draws: int, only: Sequence[str] = (), first: int = 0) -> tuple[Trial, ...]:
     """What a scoreboard of that many draws a pathology runs.
 
     Args:
         draws: Draws of each.
         only: Slugs of pathologies; none for all.
+        first: Number of the first draw.
 
     Returns:
         Draw after draw, so that one that is cut short has seen every pathology.
@@ -50,7 +51,8 @@ def trials(draws: int, only: Sequence[str] = ()) -> tuple[Trial, ...]:
         hint = f"did you mean {near[0]}?" if near else "the docs' page The proving ground lists them"
         raise NotFound(f"no pathology is called {unknown[0]!r}; {hint}")
     chosen = only or tuple(pathologies())
-    return tuple(Trial(pathology=slug, number=number) for number in range(draws) for slug in chosen)
+    numbers = range(first, first + draws)
+    return tuple(Trial(pathology=slug, number=number) for number in numbers for slug in chosen)
 
 
 def conduct(wanted: Sequence[Trial], folder: Path, *, jobs: int = 0) -> Iterator[Pair | Failed]:

@@ -1,6 +1,7 @@
 """The lab in a terminal: what there is, one experiment, what was found. 80 columns."""
 
 import math
+import re
 import textwrap
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -10,6 +11,7 @@ from defib.lab.estimate import Estimate, Verdict
 from defib.lab.experiment import Experiment, Part
 from defib.lab.index import Claim, page
 from defib.lab.result import Result, across
+from defib.report.pages import reflowed
 from defib.report.terminal import Style
 
 WIDTH = 80
@@ -49,12 +51,17 @@ def as_data(known: Iterable[type[Experiment[Any]]]) -> list[dict[str, Any]]:
     ]
 
 
+_UNDERLINED = re.compile(r"^(\S.*)\n-{3,}$", re.MULTILINE)
+"""A heading as docstrings write it; one that begins with # keeps a line of its own in a terminal."""
+
+
 def about(cls: type[Experiment[Any]], claims: Mapping[str, Claim], style: Style) -> str:
     """One experiment: question, the rows it settles, its page, its dials."""
     lines = [style.paint(cls.title, "1"), f"topic: {cls.topic}", ""]
     lines += ["It settles:"]
     lines += [line for row in cls.rows for line in _wrapped(f"{row}  {claims[row].says}", "  ", 8)]
-    lines += ["", *page(cls).splitlines(), "", "Dials (--set name=value):"]
+    lines += ["", *reflowed(_UNDERLINED.sub(r"## \1", page(cls))).splitlines()]
+    lines += ["", "Dials (--set name=value):"]
     for dial in shown(choose(cls.dials, Scale.SMALL, {})):
         lines += _wrapped(f"{dial.name} = {_value(dial.value)}  {dial.meaning}", "  ", 4)
     lines += ["", f"run it: defib lab run {cls.slug}"]

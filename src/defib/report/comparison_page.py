@@ -10,11 +10,12 @@ from defib.report.json import to_plain
 from defib.report.meaning import meaning
 
 
-def comparison_page(comparison: RunComparison) -> str:
+def comparison_page(comparison: RunComparison, *, home: str = "") -> str:
     """The page.
 
     Args:
         comparison: What changed.
+        home: Address of the list of runs, if the page is one of a server's; "" for none.
 
     Returns:
         HTML of printable characters; nothing in it asks a network for anything.
@@ -26,4 +27,7 @@ def comparison_page(comparison: RunComparison) -> str:
     if names[0] == names[1]:
         names = ["before", "after"]
     script = f"{assets.text('compare.js')}\ndefib.compare({embedded(data)});"
+    if home:
+        back = f'defib.el("a", {{ href: {embedded(home)} }}, "All runs")'
+        script += f'\ndocument.getElementById("live-nav").append({back});'
     return page(None, scripts=[script], title=f"{names[0]} and {names[1]} - defib compare")

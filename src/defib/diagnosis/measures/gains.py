@@ -9,12 +9,14 @@ ReLU, 1 for tanh or no activation.
 Letters: ``U`` units of a layer.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from defib.core.activation_index import activation_named
-from defib.core.run import Layer, RunView
+from defib.core.run import Layer, RunView, Wiring
+from defib.diagnosis.measures.ledger import backward_ledger, forward_ledger
 from defib.diagnosis.measures.wires import Wires
 
 _TRAINED = ("Linear", "Conv1d", "Conv2d", "Conv3d")
@@ -69,6 +71,40 @@ def _gain(layer: Layer, norm: float, wires: Wires, *, hidden: bool) -> Gain:
         hidden=hidden,
         normalised=any(w.normalised for w in uses),
     )
+
+
+def growth(gains: tuple[Gain, ...], path: Sequence[Wiring]) -> float:
+    """Decades by which the first weights multiply a signal from the first activation of a path to its last.
+
+    A layer that is used several times on the way counts as often; one before a normalisation does not.
+
+    Args:
+        gains: The first weights.
+        path: Hidden activations, nearest to the input first.
+
+    Returns:
+        The sum of log10 of their factors; NaN for a path of one, or if a layer on it began with zeros.
+    """
+    known = {gain.path: gain for gain in gains}
+    if len(path) < 2:
+        return float("nan")
+    total = 0.0
+    for use in path[1:]:
+        gain = next((known[p] for p in (use.site.path, *use.modules) if p in known), None)
+        if gain is not None and not gain.normalised:
+            total += float(np.log10(gain.factor)) if gain.factor > 0 else float("nan")
+    return total
+
+
+def first_growth(run: RunView, path: tuple[Wiring, ...]) -> float:
+    """Decades by which signal or gradient, whichever more, grew along a path on the first reading.
+
+    Returns:
+        The growth; NaN if neither was read at step 0.
+    """
+    ledgers = (forward_ledger(run, path), backward_ledger(run, path))
+    found = [float(x.total[0]) for x in ledgers if x is not None and x.steps[0] == 0]
+    return max(found, default=float("nan"))
 
 
 def small_signal_gain(name: str) -> float:

@@ -3,8 +3,9 @@
 ## What it measures
 
 The norm of every layer's weights before the first step, per unit, against the norm that keeps a
-signal level under the layer's activation; and whether all units of a hidden layer give the same
-numbers on every sample read.
+signal level under the layer's activation; the product of these along the depth, each use of a
+recurrent layer counted, beside the growth of signal and gradient that was read there; and whether all
+units of a hidden layer give the same numbers on every sample read.
 
 ## Why it hurts
 
@@ -20,8 +21,9 @@ zeros in front of another one of zeros gets no gradient at all.
   value, so that nothing tells the units apart.
 - `weights-too-small`: the first weights are several times too small in the layers' median, so that
   the signal is lost along the depth.
-- `weights-too-large`: the first weights are many times too large, so that the signal overflows or
-  saturates the units.
+- `weights-too-large`: the first weights of a layer are many times too large, so that the signal
+  overflows or saturates the units; or those of several layers (of several uses of one) are each a few
+  times too large, and together they multiply the signal a hundredfold, which the readings confirm.
 
 ## Prognosis
 
@@ -39,7 +41,8 @@ finding says that they are clones of one unit.
 
 An output layer that begins with zeros is healthy; so is the last layer of a residual branch. A run
 that learns is not blamed for the size of its first weights, unless its loss is still twice what a
-constant answer costs. Published initialisations lie within a
+constant answer costs, or a hundredfold growth was read and after a hundred steps it has hardly beaten
+that constant. Published initialisations lie within a
 factor of 3 of the level one, PyTorch's default for linear layers (0.41 for a ReLU) included.
 
 ## References
@@ -63,7 +66,8 @@ from defib.core.tally import Tally
 from defib.diagnosis.case_parts import CLASSES, objective_of, sizes_of
 from defib.diagnosis.cases import Plan, falling_loss, flat_loss, run_of
 from defib.diagnosis.measures.answer import Answer, answer
-from defib.diagnosis.measures.gains import Gain, first_gains
+from defib.diagnosis.measures.gains import Gain, first_gains, first_growth, growth
+from defib.diagnosis.measures.ledger import main_path
 from defib.diagnosis.measures.wires import Wires
 from defib.diagnosis.rule import Case, Consequence, Expected, Limit, Rule, harms
 
@@ -105,9 +109,11 @@ class Initialisation(Rule):
             name="decades",
             default=2.0,
             unit="decades",
-            meaning="loss of signal over all hidden layers at which small weights are blamed",
+            meaning="loss of signal over all hidden layers at which small weights are blamed, and its "
+            "growth at which large ones are",
             reason="a hundredth of the signal and a hundredth of the gradient make the update of the first "
-            "layers a ten-thousandth of the last one's",
+            "layers a ten-thousandth of the last one's; a hundredfold signal makes answers of a hundred "
+            "where the loss asks for one",
         ),
     )
     consequences = (
@@ -153,6 +159,7 @@ class Initialisation(Rule):
             self._zeros(gains, state),
             self._small(run, gains, state),
             self._large(gains, state),
+            self._grown(run, wires, gains, state),
         ):
             if found is not None:
                 yield found
@@ -239,6 +246,29 @@ class Initialisation(Rule):
             since_step=0,
         )
 
+    def _grown(self, run: RunView, wires: Wires, gains: tuple[Gain, ...], state: Answer) -> Finding | None:
+        """Weights that together multiply the signal along the depth, in a run that gets nowhere."""
+        path = main_path(run, wires)
+        expected, read = growth(gains, path), first_growth(run, path)
+        least = self.limit("decades")
+        if not (state.failing or state.late) or not (expected >= least and read >= least):
+            return None
+        links = len(path) - 1
+        return self.found(
+            Cause.WEIGHTS_TOO_LARGE,
+            Severity.ERROR if state.failing else Severity.WARNING,
+            f"the first weights are {10 ** (expected / links):.3g} times as large as keeps a signal level, "
+            f"{links} times over: it grows by {read:.1f} decades from {path[0].site} to {path[-1].site}",
+            evidence=(
+                Evidence(name="growth that follows from the first weights", value=expected, unit="decades"),
+                Evidence(name="growth of signal or gradient, first reading", value=read, unit="decades"),
+                Evidence(name="hidden activations on the way", value=len(path), unit="uses"),
+                *state.evidence,
+            ),
+            layer=path[1].site.path,
+            since_step=0,
+        )
+
     CASES: ClassVar[tuple[Case, ...]] = (
         Case(
             name="a hidden layer of zeros",
@@ -266,6 +296,12 @@ class Initialisation(Rule):
             expect=(Expected(cause=Cause.WEIGHTS_TOO_LARGE, severity=Severity.ERROR, layer="fc2"),),
         ),
         Case(name="the same in a network that learns", build=lambda: _begun(falling_loss(), fc2=42.0)),
+        Case(
+            name="weights five times too large in each of four layers",
+            build=lambda: multiplying(flat_loss(), 5.0),
+            expect=(Expected(cause=Cause.WEIGHTS_TOO_LARGE, severity=Severity.ERROR, layer="fc1"),),
+        ),
+        Case(name="the same in a run that learns", build=lambda: multiplying(falling_loss(), 5.0)),
         Case(name="zeros in the output layer", build=lambda: _begun(falling_loss(), head=0.0)),
         Case(name="weights as PyTorch draws them", build=lambda: _begun(falling_loss(), fc1=0.577)),
     )
@@ -277,6 +313,16 @@ def _begun(loss: np.ndarray[tuple[int], np.dtype[np.float64]], **norms: float) -
     units = {"fc1": 8, "fc2": 8, "fc3": 8, "head": 10}
     sizes = {f"{path}.weight": (norms.get(path, 1.414) * width**0.5, 0.001) for path, width in units.items()}
     run = run_of(*plans, loss=loss, norms=sizes_of(sizes))
+    return replace(run, objective=objective_of(CLASSES))
+
+
+def multiplying(
+    loss: np.ndarray[tuple[int], np.dtype[np.float64]], factor: float, growth: float = 5.0
+) -> RunView:
+    """Four hidden layers whose first weights are that many times level ones, and what their signal does."""
+    plans = [Plan(path=f"fc{i}", forward=(growth**i, growth**i)) for i in range(4)]
+    sizes = {f"fc{i}.weight": (factor * 4.0, 0.2) for i in range(4)}  # 4: level for 8 units behind ReLUs
+    run = run_of(*plans, loss=loss, norms=sizes_of({**sizes, "head.weight": (1.0, 0.01)}))
     return replace(run, objective=objective_of(CLASSES))
 
 

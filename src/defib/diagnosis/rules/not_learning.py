@@ -86,6 +86,12 @@ class NotLearning(Rule):
             words = "the loss is the same to the last bit on every step"
         elif state.tied:
             words = f"the loss ends at {state.state.end:.4g}, and the best constant answer costs {level:.4g}"
+        elif np.isfinite(level):
+            end, give = state.state.end, 2 * state.state.error
+            words = (
+                f"the loss does not fall; it ends at {end:.4g} give or take {give:.2g}, the best constant "
+                f"answer costs {level:.4g} give or take {2 * state.constant_error:.2g}"
+            )
         else:
             words = "the loss does not fall, and what it means cannot be told: its level is not known"
         steps, pairs = pace(run), consecutive(run)

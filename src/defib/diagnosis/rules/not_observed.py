@@ -15,6 +15,9 @@ record is an error of its own and never a clean bill of health.
 - `no-step`: no optimiser step was seen: the script stopped before it trained, updates its weights
   by hand, or its optimiser is no subclass of `torch.optim.Optimizer`.
 - `no-data`: steps were seen, but neither gradients nor activations of any layer.
+- `too-short`: fewer than 20 steps were seen. Whether anything is learned cannot be told from so few
+  losses, and a unit that is silent for so few batches is not called dead. What harms at once (a loss
+  that is no number, a gradient that is cut off) is found all the same.
 - `not-visible`: parts of the model run inside `torch.compile` or another region that hides its
   activations; only gradients of parameters are judged there. If all of it does, nothing is healthy.
 - `watcher-fault`: defib switched itself off after faults of its own; what came later was not seen.
@@ -47,7 +50,7 @@ from defib.core.finding import Cause, Confidence, Coverage, Evidence, Fault, Fin
 from defib.core.run import Event, RunView
 from defib.diagnosis.cases import Plan, flat_loss, run_of
 from defib.diagnosis.coverage import coverage, layers_read
-from defib.diagnosis.measures.learning import Outcome, learning
+from defib.diagnosis.measures.learning import SHORTEST, Outcome, learning
 from defib.diagnosis.rule import Case, Expected, Rule
 
 
@@ -59,7 +62,7 @@ class NotObserved(Rule):
     """No fault of the network is claimed; the verdict says that nothing is known."""
     title = "nothing, or not everything, was seen"
     rank = 0
-    causes = (Cause.NO_STEP, Cause.NO_DATA, Cause.NOT_VISIBLE, Cause.WATCHER_FAULT)
+    causes = (Cause.NO_STEP, Cause.NO_DATA, Cause.TOO_SHORT, Cause.NOT_VISIBLE, Cause.WATCHER_FAULT)
 
     def check(self, run: RunView) -> Iterable[Finding]:
         """One finding for each reason."""
@@ -88,6 +91,14 @@ class NotObserved(Rule):
                 self._harm(run),
                 f"{run.steps} steps were counted, but no gradient and no activation of any layer was seen"
                 + (but if some else ""),
+                (Evidence(name="steps", value=run.steps, unit="steps"),),
+            )
+        elif run.steps < SHORTEST and learning(run).outcome is Outcome.UNKNOWN:
+            yield self._finding(
+                Cause.TOO_SHORT,
+                Severity.INFO,
+                f"only {run.steps} step{'s were' if run.steps > 1 else ' was'} seen: whether the network "
+                f"learns cannot be told from fewer than {SHORTEST}",
                 (Evidence(name="steps", value=run.steps, unit="steps"),),
             )
         compiled = run.of_kind("compiled")
@@ -158,6 +169,11 @@ class NotObserved(Rule):
             name="nothing but steps and a loss that falls: that it cannot reach its goal is not known",
             build=lambda: RunView(facts={}, optimizers=run_of(Plan(path="fc1")).optimizers),
             expect=(Expected(cause=Cause.NO_DATA, severity=Severity.INFO),),
+        ),
+        Case(
+            name="ten steps without a finding are no health",
+            build=lambda: run_of(Plan(path="fc1"), loss=flat_loss(10)),
+            expect=(Expected(cause=Cause.TOO_SHORT, severity=Severity.INFO),),
         ),
         Case(
             name="a compiled part of a model",

@@ -36,7 +36,8 @@ steps.
 
 Only a run that fails, or has hardly beaten a constant after a hundred steps, is reported: features on
 odd scales are learned all the same by many networks. Where a normalisation follows the first layer,
-or is the first layer, the scale is irrelevant, and nothing is said.
+or is the first layer, the scale of the inputs is irrelevant, and nothing is said of it. That of the
+targets is not: what the last layer has to give does not pass through that normalisation.
 
 ## References
 
@@ -138,15 +139,19 @@ class UnscaledData(Rule):
         if objective is None or not len(objective.steps):
             return
         state = answer(run)
-        if not (state.failing or state.late) or _normalised(run, objective):
+        if not (state.failing or state.late):
             return
+        blind = _normalised(run, objective)  # to the scale of the inputs
         inputs = float(np.hypot(_typical(objective, "input_mean"), _typical(objective, "input_std")))
         targets = _typical(objective, "target_rms") if objective.operation in _REGRESSIONS else np.nan
         large, wide = inputs / self.limit("input_scale"), targets / self.limit("target_scale")
+        small = 0 < inputs <= self.limit("input_scale_low") or self._drowned(run, objective, inputs)
+        if blind:
+            large, small = np.nan, False
         if large >= 1 or wide >= 1:
             worst = Cause.LARGE_TARGETS if np.nan_to_num(wide) > np.nan_to_num(large) else Cause.LARGE_INPUTS
             yield self._finding(worst, inputs, targets, objective, state)
-        elif 0 < inputs <= self.limit("input_scale_low") or self._drowned(run, objective, inputs):
+        elif small:
             yield self._finding(Cause.SMALL_INPUTS, inputs, targets, objective, state)
         elif 0 < targets <= 1 / self.limit("target_scale") and self._wide(state):
             yield self._finding(Cause.SMALL_TARGETS, inputs, targets, objective, state)
@@ -250,6 +255,15 @@ class UnscaledData(Rule):
             build=lambda: drowning(0.001),
             expect=(Expected(cause=Cause.SMALL_INPUTS, severity=Severity.ERROR, layer="fc1"),),
         ),
+        Case(
+            name="targets of a million behind a normalisation of the inputs",
+            build=lambda: _behind_a_norm(broken_loss(), target_rms=1e6, target_spread=1e5),
+            expect=(Expected(cause=Cause.LARGE_TARGETS, severity=Severity.ERROR, layer="head"),),
+        ),
+        Case(
+            name="inputs up to 1,000 behind a normalisation",
+            build=lambda: _behind_a_norm(flat_loss(), input_std=580.0),
+        ),
         Case(name="inputs up to 1,000 and it learns", build=lambda: _run(falling_loss(), input_std=580.0)),
         Case(
             name="data of unit scale",
@@ -268,6 +282,12 @@ def _run(loss: np.ndarray[tuple[int], np.dtype[np.float64]], /, **columns: float
     """A regression on that data."""
     run = run_of(Plan(path="fc1"), loss=loss, loss_operations=("MseLossBackward0",))
     return replace(run, objective=objective_of({**REGRESSION, **columns}, "MseLossBackward0"))
+
+
+def _behind_a_norm(loss: np.ndarray[tuple[int], np.dtype[np.float64]], /, **columns: float) -> RunView:
+    """A regression whose first layer is a normalisation."""
+    run = _run(loss, **columns)
+    return replace(run, layers=tuple(replace(x, kind="LayerNorm") for x in run.layers[:1]) + run.layers[1:])
 
 
 def drowning(spread: float) -> RunView:

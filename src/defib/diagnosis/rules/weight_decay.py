@@ -3,7 +3,9 @@
 ## What it measures
 
 Learning rate times decay, from the settings of the optimiser: the share of itself that every weight
-loses on every step. Its inverse is how many steps a weight remembers.
+loses on every step. Its inverse is how many steps a weight remembers. And, on sampled steps, the size
+of the update against the weights: |d| <= 2 s |w|, with s that share, means that the decay is at least
+half of the step.
 
 ## Why it hurts
 
@@ -13,7 +15,10 @@ set by the decay and not by the data.
 
 ## Causes
 
-- `weights-forgotten`: weights shrink by a hundredth or more on every step.
+- `weights-forgotten`: weights shrink by a hundredth or more on every step. It is an error where the
+  run fails and the decay led its first 1 / (lr decay) steps: what follows (updates as large as what is
+  left of the weights, dead units, answers that are all the same) follows from it. Where the gradient
+  led them, the steps themselves were too large, and this is a warning beside that.
 
 ## Prognosis
 
@@ -38,14 +43,16 @@ shrink weights at that rate; it is not judged.
 """
 
 from collections.abc import Iterable
-from typing import Any, ClassVar
+from dataclasses import replace
+from typing import ClassVar
 
 import numpy as np
 
 from defib.core.finding import Cause, Confidence, Evidence, Fault, Finding, Severity
-from defib.core.run import Optimizer, RunView
-from defib.diagnosis.case_parts import stepped
+from defib.core.run import RunView
+from defib.diagnosis.case_parts import sizes_of, stepped
 from defib.diagnosis.cases import Plan, falling_loss, flat_loss, run_of
+from defib.diagnosis.measures.forgetting import forgetting
 from defib.diagnosis.measures.learning import learning
 from defib.diagnosis.rule import Case, Expected, Limit, Rule, harms
 
@@ -79,24 +86,28 @@ class WeightDecay(Rule):
         ("dead-unit", "weights that shrink leave the sign to the bias"),
         ("constant-predictor", "weights that shrink tell nothing apart"),
         ("lr-too-low", "what is taken away again leads nowhere"),
+        (
+            "lr-too-high",
+            "the decay is a step of that size, and against weights that vanish any step is large",
+        ),
     )
 
     def check(self, run: RunView) -> Iterable[Finding]:
         """At most one finding."""
-        if len(run.optimizers) != 1:
-            return
-        loss = float(np.max([_per_step(run.optimizers[0], g) for g in run.optimizers[0].groups], initial=0.0))
-        state = learning(run)
+        decay, state = forgetting(run), learning(run)
         known = state.end > self.limit("fallen") * state.start > 0
-        if loss * self.limit("memory") < 1 or not known:
+        if decay is None or decay.share * self.limit("memory") < 1 or not known:
             return
+        loss = decay.share
+        led = (Evidence(name="the decay's part of the first steps, at least", value=min(decay.part, 1.0)),)
         yield self.found(
             Cause.WEIGHTS_FORGOTTEN,
-            Severity.WARNING,
+            Severity.ERROR if state.stuck and decay.leads else Severity.WARNING,
             f"weight decay takes {loss:.1%} of every weight on every step: it remembers {1 / loss:.0f} steps",
             evidence=(
                 Evidence(name="learning rate times decay", value=loss, unit="per step"),
                 Evidence(name="steps that a weight remembers", value=1 / loss, unit="steps"),
+                *(led if np.isfinite(decay.part) else ()),
                 *state.evidence,
             ),
             confidence=Confidence.EXACT,
@@ -107,6 +118,16 @@ class WeightDecay(Rule):
         Case(
             name="AdamW with a decay of 10",
             build=lambda: _decaying("AdamW", 10.0, flat_loss()),
+            expect=(Expected(cause=Cause.WEIGHTS_FORGOTTEN, severity=Severity.WARNING),),
+        ),
+        Case(
+            name="the same, and the steps are what the decay takes",
+            build=lambda: _led(0.031),
+            expect=(Expected(cause=Cause.WEIGHTS_FORGOTTEN, severity=Severity.ERROR),),
+        ),
+        Case(
+            name="the same, and the gradient's steps are ten times as large",
+            build=lambda: _led(0.3),
             expect=(Expected(cause=Cause.WEIGHTS_FORGOTTEN, severity=Severity.WARNING),),
         ),
         Case(name="the same in a run that learns", build=lambda: _decaying("AdamW", 10.0, falling_loss())),
@@ -123,11 +144,7 @@ def _decaying(kind: str, decay: float, loss: np.ndarray[tuple[int], np.dtype[np.
     return stepped(run_of(Plan(path="fc1"), loss=loss), kind, lr=0.003, weight_decay=decay)
 
 
-def _per_step(optimizer: Optimizer, group: dict[str, Any]) -> float:
-    """Share of a weight that a step takes; 0 where the optimiser uses the decay otherwise."""
-    decoupled = optimizer.kind in {"AdamW", "SGD"} or group.get("decoupled_weight_decay") is True
-    rate, decay = group.get("lr"), group.get("weight_decay")
-    if not decoupled or not isinstance(rate, int | float) or not isinstance(decay, int | float):
-        return 0.0
-    usual = optimizer.lr.values[np.isfinite(optimizer.lr.values)]
-    return float(np.median(usual) if len(usual) else rate) * float(decay)
+def _led(ratio: float) -> RunView:
+    """A run with a decay of 10 that does not learn, whose updates are that large against the weights."""
+    run = _decaying("AdamW", 10.0, flat_loss())
+    return replace(run, norms=sizes_of({"fc1.weight": (1.0, ratio), "head.weight": (1.0, ratio)}))

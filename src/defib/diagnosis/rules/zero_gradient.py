@@ -84,7 +84,8 @@ class ZeroGradient(Rule):
             default=5,
             unit="readings",
             meaning="fewest late readings on which the gradient was exactly zero",
-            reason="an expert or a head may get no sample on one step, hardly on five",
+            reason="an expert or a head may get no sample on one step, hardly on five; below an operation "
+            "whose derivative is zero everywhere no sample can make a difference, and one reading tells",
         ),
         Limit(
             name="share",
@@ -128,7 +129,8 @@ class ZeroGradient(Rule):
         if run.norms is None or not len(run.norms.steps):
             yield from self._none_at_all(run)
             return
-        if len(run.norms.steps) < self.limit("readings") and not _stands_still(run):
+        few = len(run.norms.steps) < self.limit("readings")
+        if few and not _stands_still(run) and not run.of_kind("cut"):
             return
         if not any(layer.optimizer >= 0 for layer in run.layers):
             yield from self._all_zero(run)
@@ -194,7 +196,8 @@ class ZeroGradient(Rule):
             return False
         late = norms.gradient[len(norms.steps) // 2 :, columns]
         seen = late[~np.isnan(late).all(axis=1)]
-        enough = len(seen) >= self.limit("readings") or (len(seen) > 0 and _stands_still(run))
+        sure = _stands_still(run) or _below_a_cut(run, layer)
+        enough = len(seen) >= self.limit("readings") or (len(seen) > 0 and sure)
         return enough and bool((np.nan_to_num(seen, nan=0.0) == 0).all())
 
     def _zero(self, run: RunView, zero: list[Layer], share: float, state: Learning) -> Iterable[Finding]:
@@ -263,6 +266,13 @@ class ZeroGradient(Rule):
             name="round() below the last layer, and nothing is learned",
             build=lambda: with_gradient(0.0, flat_loss(), cut="RoundBackward0"),
             expect=(Expected(cause=Cause.CUT, severity=Severity.ERROR, layer="fc1", since_step=0),),
+        ),
+        Case(
+            name="the same, read three times",
+            build=lambda: replace(
+                with_gradient(0.0, flat_loss(), cut="RoundBackward0"), norms=hardly_read(flat_loss()).norms
+            ),
+            expect=(Expected(cause=Cause.CUT, severity=Severity.ERROR, layer="fc1"),),
         ),
         Case(
             name="the same in a network that learns",
@@ -340,6 +350,13 @@ class ZeroGradient(Rule):
 def _stands_still(run: RunView) -> bool:
     """Whether the loss itself shows on every step that nothing moves: it is the same to the last bit."""
     return unchanged(run.loss)
+
+
+def _below_a_cut(run: RunView, layer: Layer) -> bool:
+    """Whether an operation whose derivative is zero everywhere stands above a layer."""
+    order = {layer.path: i for i, layer in enumerate(run.layers)}
+    cuts = [e for e in run.of_kind("cut") if e.data.get("layer") in order]
+    return order.get(layer.path, len(order)) <= _place(order, cuts)
 
 
 def _place(order: dict[str, int], cuts: list[Event]) -> int:
