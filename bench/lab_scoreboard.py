@@ -4,8 +4,9 @@ Command: .venv/bin/python bench/lab_scoreboard.py [--seed 0] [--seeds 8] [--jobs
 
 Writes bench/results/lab_scoreboard.json and .md, and the copy that rules' pages show
 (src/defib/report/proving_ground.json). The first look, taken before any rule had seen the proving
-ground, stays in lab_scoreboard_first_look.json and .md, and is set beside. Finished pairs are kept in --keep, so that a run
-that was stopped goes on where it was; a change of a rule makes all of them anew.
+ground, stays in lab_scoreboard_first_look.json and .md, and is set beside. Finished pairs
+are kept in --keep, so that a run that was stopped goes on where it was; a change of a rule
+makes all of them anew.
 """
 
 import argparse

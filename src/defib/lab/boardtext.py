@@ -70,11 +70,13 @@ def beside(found: Board, first: Mapping[str, Any]) -> str:
             [
                 "## Beside the first look",
                 "",
-                f"The first look (`{first['made']['command']}`, {first['made']['date']}) was taken before any "
-                "rule had seen the proving ground. Rules that were wrong or blind were changed after it, so "
-                "that its draws are no test of them any more. The figures above are of other draws "
+                f"The first look (`{first['made']['command']}`, {first['made']['date']}) was taken before "
+                "any rule had seen the proving ground. Rules that were wrong or blind were changed after it, "
+                "so that its draws are no test of them any more. The figures above are of other draws "
                 f"(`{found.made['command']}`), which no rule had seen when they were made: new trainings, of "
-                "pathologies that had been seen.",
+                "pathologies that had been seen. The rules are not the only difference: how many readings "
+                "the eyes' budget buys depends on how busy the machine is, and that was not the same both "
+                "times. A pathology whose rule was not changed shows by how much that alone moves a figure.",
                 "",
                 "| | first look | after the changes, other draws |",
                 "|---|---|---|",

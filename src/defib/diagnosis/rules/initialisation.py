@@ -115,6 +115,13 @@ class Initialisation(Rule):
             "layers a ten-thousandth of the last one's; a hundredfold signal makes answers of a hundred "
             "where the loss asks for one",
         ),
+        Limit(
+            name="exploding",
+            default=3.0,
+            unit="decades",
+            meaning="growth from which on it is not told here",
+            reason="from there on `exploding-gradient` tells it, whether the weights or the activations do it",
+        ),
     )
     consequences = (
         Consequence(
@@ -253,6 +260,8 @@ class Initialisation(Rule):
         least = self.limit("decades")
         if not (state.failing or state.late) or not (expected >= least and read >= least):
             return None
+        if read >= self.limit("exploding"):
+            return None  # exploding-gradient says it, with what the activations add
         links = len(path) - 1
         return self.found(
             Cause.WEIGHTS_TOO_LARGE,
