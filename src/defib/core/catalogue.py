@@ -54,9 +54,7 @@ def outlines(package: str) -> tuple[Outline, ...]:
             if "slug" in said:
                 text = ast.get_docstring(module) or ""
                 bases = tuple(ast.unparse(base) for base in cls.bases)
-                found.append(
-                    Outline(slug=said["slug"], title=said.get("title", ""), text=text, bases=bases)
-                )
+                found.append(Outline(slug=said["slug"], title=said.get("title", ""), text=text, bases=bases))
     return tuple(found)
 
 

@@ -120,7 +120,7 @@ class Initialisation(Rule):
             default=3.0,
             unit="decades",
             meaning="growth from which on it is not told here",
-            reason="from there on `exploding-gradient` tells it, whether the weights or the activations do it",
+            reason="from there on `exploding-gradient` tells it, whether weights or activations do it",
         ),
     )
     consequences = (
