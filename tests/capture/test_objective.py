@@ -51,6 +51,19 @@ def test_input_output_and_labels_of_a_classifier(sink):
     assert (columns["input_high"], columns["input_nonfinite"], columns["samples"]) == (10, 0, 4)
 
 
+@pytest.mark.parametrize(("images", "constant"), [("one", 1.0), ("several", 0.0), ("one channel", 0.5)])
+def test_images_are_constant_where_every_sample_is_the_same_picture(images, constant, sink):
+    x = torch.randn(4, 2, 5, 5, generator=torch.Generator().manual_seed(0))
+    if images == "one":
+        x[:] = x[:1].clone()
+    elif images == "one channel":
+        x[:, 1] = x[:1, 1].clone()
+    model = nn.Sequential(nn.Conv2d(2, 3, 3), nn.ReLU(), nn.Flatten(), nn.Linear(27, 2))
+    _, columns = read(model, x, lambda z: F.cross_entropy(z, LABELS), sink)
+    assert columns["input_constant"] == constant
+    assert columns["input_std"] > 0.5
+
+
 def test_a_regression_is_compared_with_the_variance_of_its_targets(sink):
     y = torch.tensor([[1.0, 0.0], [2.0, 0.0], [3.0, 0.0], [4.0, 0.0]])
     _, columns = read(two_layers(), X, lambda z: F.mse_loss(z, y), sink)

@@ -247,6 +247,8 @@ def _inputs(first: Producer) -> dict[str, torch.Tensor]:
     x = torch.where(finite, x, torch.zeros((), dtype=x.dtype, device=x.device))
     axes = (0, *range(2, x.ndim))
     mean, std = x.mean(axes), x.var(axes, unbiased=False).sqrt()
+    # An image varies over its pixels; what is asked is whether one sample differs from another.
+    constant = ~(x != x[:1]).amax(axes) if len(x) > 1 else std == 0
     return {
         "input_low": x.min(),
         "input_high": x.max(),
@@ -254,7 +256,7 @@ def _inputs(first: Producer) -> dict[str, torch.Tensor]:
         "input_std": std.square().mean().sqrt(),
         "input_std_high": std.max(),
         "input_std_low": torch.where(std > 0, std, torch.full_like(std, float("inf"))).min(),
-        "input_constant": (std == 0).double().mean(),
+        "input_constant": constant.double().mean(),
         "input_nonfinite": bad,
         "input_features": _number(mean.numel(), x),
         "samples": _number(x.shape[0], x),
