@@ -107,3 +107,25 @@ def test_another_network_of_the_same_shape_that_is_trained_itself_is_no_copy(tmp
         step(model, optimizer)
         assert run.treat("he-init").left == ()
     assert other.param_groups
+
+
+class _Odd(dict):
+    """Somebody's table that answers in its own way."""
+
+    def keys(self):  # type: ignore[no-untyped-def, override]
+        return ["one", "two"]
+
+    def get(self, *_what):  # type: ignore[no-untyped-def, override]
+        raise RuntimeError("not yours to ask")
+
+
+def test_odd_tables_and_lazy_networks_that_happen_to_live_disturb_nobody(tmp_path: Path) -> None:
+    model, optimizer, _ = trained(average=False)
+    odd = _Odd({name: None for name, _ in model.named_parameters()})
+    lazy = nn.Sequential(nn.LazyLinear(8), nn.ReLU(), nn.LazyLinear(1))
+    with defib.watch(model, optimizer, output=tmp_path / "r.rec") as run:
+        step(model, optimizer)
+        receipt = run.treat("scale-lr", factor=0.5)
+    assert optimizer.param_groups[0]["lr"] == pytest.approx(0.05)
+    receipt.undo()
+    del odd, lazy

@@ -172,7 +172,7 @@ def test_the_text_fits_the_terminal_and_ends_with_commands_that_can_be_typed(
         (["prescribe", "nowhere.rec"], 66, "no such record"),
         (["prescribe", "."], 65, "defib: "),
         (["prescribe"], 64, "RUN"),
-        (["prescribe", "nowhere.rec", "--only", "no-such"], 66, "no treatment"),
+        (["prescribe", "train.py", "--only", "no-such"], 66, "no treatment"),
         (["run", "--treat", "scale-data", "train.py"], 64, "only the source"),
     ],
 )

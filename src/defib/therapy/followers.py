@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.parameter import is_lazy
 
 from defib.core.errors import Refused
 from defib.therapy.surgery import Surgery
@@ -60,15 +61,19 @@ def copies_of(root: nn.Module, trained: Iterable[nn.Module], held: Iterable[obje
         The script's own variable, else the kind of thing.
     """
     names = _variables()
-    shapes = {n: p.shape for n, p in root.named_parameters()}
-    own = {p.data_ptr() for p in root.parameters()}
+    known = {n: p for n, p in root.named_parameters() if not is_lazy(p)}
+    shapes = {n: p.shape for n, p in known.items()}
+    own = {p.data_ptr() for p in known.values()}
     apart = {id(m) for model in trained for m in model.modules()}
     for thing in held:
         if issubclass(type(thing), nn.Module) and "_modules" in vars(thing):
             alike = id(thing) not in apart and type(thing) is type(root)
             tensors: dict[str, Any] = dict(thing.named_parameters()) if alike else {}  # type: ignore[attr-defined]
         elif issubclass(type(thing), dict):
-            tensors = thing if shapes.keys() <= thing.keys() else {}  # type: ignore[attr-defined, assignment]
+            # The base class's own methods: those of somebody's subclass are not ours to call.
+            table: dict[Any, Any] = thing  # type: ignore[assignment]
+            whole = shapes.keys() <= dict.keys(table)
+            tensors = {n: dict.__getitem__(table, n) for n in shapes} if whole else {}
         else:
             continue
         if tensors and _is_copy(tensors, shapes, own):
@@ -79,7 +84,8 @@ def _is_copy(tensors: dict[str, Any], shapes: dict[str, torch.Size], own: set[in
     """Whether tensors have the model's names and shapes, and memory of their own."""
     found = [tensors.get(name) for name in shapes]
     if not all(
-        isinstance(t, torch.Tensor) and t.shape == s for t, s in zip(found, shapes.values(), strict=True)
+        isinstance(t, torch.Tensor) and not is_lazy(t) and t.shape == s
+        for t, s in zip(found, shapes.values(), strict=True)
     ):
         return False
     return all(t.numel() and t.data_ptr() not in own for t in found if t is not None)
