@@ -214,7 +214,8 @@ def test_a_reader_that_is_killed_costs_an_answer_and_not_the_server(tmp_path: Pa
         time.sleep(1.5)
         os.kill(reader, signal.SIGKILL)
         hurt = stream.until(lambda n: n["state"] == "unreadable")
-        assert "killed by signal 9" in hurt["note"]
+        # asyncio is not always the first to hear of the end of a child.
+        assert "killed by signal 9" in hurt["note"] or "killed, or ended" in hurt["note"]
         assert "shown is what was read at" in hurt["note"]
         assert stream.until(lambda n: n["steps"] == 60)["state"] == "live"
         run.close()

@@ -104,6 +104,10 @@ class Desk:
         return await process.wait()
 
 
+_REAPED = 255
+"""What asyncio says of a child whose end somebody else was told first: our own ``kill`` looks, too."""
+
+
 def _failed(why: str, slug: str) -> Answer:
     return Answer(head={"error": why, "slug": slug, "seconds": 0.0})
 
@@ -112,4 +116,6 @@ def _said(code: int | None) -> str:
     """How a process ended, for a sentence."""
     if code is None:
         return "it could not be started"
+    if code == _REAPED:
+        return "killed, or ended by itself: how is not known"
     return f"killed by signal {-code}; out of memory?" if code < 0 else f"exit code {code}"
