@@ -51,8 +51,8 @@ SPARE_BYTES = 64 << 10
 PENDING = 16
 """Samplings of one layer that wait to be taken in at most."""
 
-EARLY = 6
-"""Writings that do not wait: the first ones, each when there are more silent units by a tenth."""
+EARLY_BYTES = 1 << 20
+"""Written without a wait at first, each time that there are more silent units by a tenth."""
 
 _GROWTH = 1.1
 
@@ -132,7 +132,7 @@ class Custody:
     def __init__(self, sink: Sink, budget: float, *, samples: bool = True) -> None:
         self._sink = sink
         self._silent = 0
-        self._early = EARLY
+        self._early = EARLY_BYTES
         self._rate = BYTES_A_SECOND * max(budget, 1e-6)
         self._layers: dict[str, _Layer] = {}
         self._sent: list[_Sent] = []
@@ -194,9 +194,8 @@ class Custody:
         now = monotonic()
         silent = sum(_silent(s) for c in clocks for p, s in c.vitals.states.items() if p in self._layers)
         # A short run has no second chance: at its end the optimiser may be gone before we are asked.
-        growth = _GROWTH if self._early else 2.0
+        growth = _GROWTH if self._early > 0 else 2.0
         if now >= self._next_write or last or silent > growth * self._silent:
-            self._early -= self._early > 0
             self._silent = silent
             weight = 0
             for clock in clocks:
@@ -204,6 +203,7 @@ class Custody:
                     layer = self._layers.get(path)
                     if layer is not None:
                         weight += self._take(layer, state, clocks, clock, stepping)
+            self._early -= weight
             self._next_write = now + weight / self._rate
         self._settle(last)
 
