@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from defib.core.finding import Unseen
+from defib.core.evidence import Unseen
 
 
 class UnitVerdict(StrEnum):

@@ -8,7 +8,9 @@ import math
 from dataclasses import dataclass, field, fields
 from typing import Any, Self
 
-from defib.core.finding import Finding, Unseen, Verdict
+from defib.core.diagnosis import Verdict
+from defib.core.evidence import Unseen
+from defib.core.finding import Finding
 from defib.core.recurrence import Recurrence
 
 

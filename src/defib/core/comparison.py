@@ -4,7 +4,10 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from defib.core.finding import Cause, Severity, Treated, Verdict
+from defib.core.aftermath import Treated
+from defib.core.cause import Cause
+from defib.core.diagnosis import Verdict
+from defib.core.finding import Severity
 from defib.core.trial import Goal
 
 

@@ -10,14 +10,15 @@
     autopsy = false        # true: look into the step that kills a unit (see Autopsy)
     autopsy_memory = 256   # MiB that an autopsy may keep of the last steps
     keep_inputs = true     # false: no sample of the data goes into a record (see below)
+    curvature = false      # true: measure the loss's curvature on some steps (see Curvature)
 
     [tool.defib.rules.dead-unit]
     some_limit = 0.01      # a limit that the rule declares (`defib explain dead-unit`)
 
 ``DEFIB_BUDGET``, ``DEFIB_EVERY``, ``DEFIB_OUTPUT``, ``DEFIB_QUIET``,
-``DEFIB_AUTOPSY``, ``DEFIB_AUTOPSY_MEMORY`` and ``DEFIB_KEEP_INPUTS`` say the
-same for one command and win over the file; an option on the command line, or an
-argument of ``defib.watch``, wins over both.
+``DEFIB_AUTOPSY``, ``DEFIB_AUTOPSY_MEMORY``, ``DEFIB_KEEP_INPUTS`` and
+``DEFIB_CURVATURE`` say the same for one command and win over the file; an option
+on the command line, or an argument of ``defib.watch``, wins over both.
 
 For the prognosis of dead units a record holds up to 1,024 different samples of
 what feeds each layer that can die: of a first layer that is the data itself. Where
@@ -37,6 +38,10 @@ from typing import Any
 
 from defib.core.errors import UsageError
 
+_FROM_ENVIRONMENT = (
+    "budget", "every", "output", "quiet", "autopsy", "autopsy_memory", "keep_inputs", "curvature",
+)  # fmt: skip
+
 RuleLimits = Mapping[str, Mapping[str, float]]
 
 
@@ -53,6 +58,7 @@ class Settings:
         autopsy: Look into the steps that kill units, while the run is under way.
         autopsy_memory: MiB that this may keep of the last steps.
         keep_inputs: Keep samples of what feeds a layer in the record, for the prognosis.
+        curvature: Measure the largest curvature of the loss on some steps.
         rules: For each rule's slug, its limits by name.
         source: The file they came from; None if there was none.
     """
@@ -64,6 +70,7 @@ class Settings:
     autopsy: bool = False
     autopsy_memory: int = 256
     keep_inputs: bool = True
+    curvature: bool = False
     rules: RuleLimits = field(default_factory=dict)
     source: Path | None = None
 
@@ -88,7 +95,7 @@ def load_settings(start: Path | None = None, environ: Mapping[str, str] = os.env
         for key, value in _table(source).items():
             settings = _with(settings, key, value, f"{source}: [tool.defib] {key}", source.parent)
         settings = replace(settings, source=source)
-    for key in ("budget", "every", "output", "quiet", "autopsy", "autopsy_memory", "keep_inputs"):
+    for key in _FROM_ENVIRONMENT:
         name = f"DEFIB_{key.upper()}"
         if environ.get(name):
             settings = _with(settings, key, environ[name], name, Path())
@@ -163,6 +170,7 @@ def _with(settings: Settings, key: str, value: object, where: str, folder: Path)
         "autopsy": _truth,
         "autopsy_memory": _mebibytes,
         "keep_inputs": _truth,
+        "curvature": _truth,
         "rules": _limits,
     }
     if key not in readers:

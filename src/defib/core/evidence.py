@@ -18,6 +18,10 @@ class Evidence:
     unit: str = "1"
 
 
+DAMAGED = "damaged"
+"""Stands in the reason of whatever was recorded and cannot be read back: no such run is called healthy."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Unseen:
     """Something that was not observed, and why. Never taken as healthy, never as dead.

@@ -19,7 +19,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from defib.core.finding import Unseen
+from defib.core.evidence import Unseen
 
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]

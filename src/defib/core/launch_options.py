@@ -27,6 +27,7 @@ class LaunchOptions:
             where it does not do better; None for no such race.
         autopsy: MiB that an autopsy may keep of the last steps; None for no autopsies.
         keep_inputs: Keep samples of what feeds a layer in the record.
+        curvature: Measure the largest curvature of the loss on some steps.
     """
 
     target: str
@@ -44,6 +45,7 @@ class LaunchOptions:
     race: Path | None = None
     autopsy: int | None = None
     keep_inputs: bool = True
+    curvature: bool = False
 
 
 def default_record(target: str, folder: Path | None = None, environ: Mapping[str, str] = os.environ) -> Path:

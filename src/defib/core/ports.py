@@ -5,9 +5,9 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from defib.core.run import Layer, Wiring
 from defib.core.site import Signal, Site
 from defib.core.tally import Tally
+from defib.core.wiring import Layer, Wiring
 
 
 class Sink(Protocol):
@@ -33,7 +33,8 @@ class Sink(Protocol):
         """Per-step numbers from ``step`` on, each of shape (T,).
 
         Names are "loss", "lr" and "scale"; "displacement" and, for ``PAIR_COLUMNS``, "pair.NAME", which
-        only some steps have; and, for the optimiser -1, "log.NAME" for what the user logged.
+        only some steps have, as do "sharp.NAME" for ``SHARPNESS_COLUMNS``; and, for the optimiser -1,
+        "log.NAME" for what the user logged.
         """
 
     def liveness(
@@ -71,7 +72,7 @@ class Sink(Protocol):
         Args:
             step: The step.
             facts: "operation", "output_layer", "input_layer".
-            values: In the order of ``core.run.OBJECTIVE_COLUMNS``, NaN where unknown.
+            values: In the order of ``core.objective.OBJECTIVE_COLUMNS``, NaN where unknown.
         """
 
     def event(self, step: int, kind: str, data: dict[str, Any]) -> None:

@@ -7,6 +7,7 @@ half of a float32).
 import math
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 LOG_UNDERFLOW = {
     "float16": -25 * math.log(2),
@@ -60,3 +61,26 @@ def below(x: float, dtype: str) -> float:
 def _key(bits: int) -> int:
     """A bfloat16 bit pattern as an integer that grows with the number."""
     return -(bits & 0x7FFF) if bits & 0x8000 else bits
+
+
+def single(values: ArrayLike) -> NDArray[np.float32]:
+    """``values`` as float32, without numpy's warning where they are too large for it.
+
+    A finite number beyond float32 becomes its largest, not infinity: a loss of 1e40 is a large
+    loss, not one that is no number.
+
+    Args:
+        values: Numbers, any shape.
+
+    Returns:
+        A new array of that shape.
+    """
+    wide = np.asarray(values)
+    if wide.dtype == np.float32:
+        return wide.copy()
+    with np.errstate(over="ignore"):
+        narrow = wide.astype(np.float32)
+    if np.isinf(narrow).any():
+        kept = np.isfinite(wide) & np.isinf(narrow)
+        narrow[kept] = np.copysign(np.finfo(np.float32).max, wide[kept])
+    return narrow

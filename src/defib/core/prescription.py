@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from defib.core.finding import Cause
+from defib.core.cause import Cause
 
 Value = float | int | str | bool | tuple[float, ...] | tuple[str, ...]
 

@@ -79,7 +79,7 @@ class Prognosis:
 class Recovery:
     """How often silent units of a layer came back in this run so far.
 
-    A silence is a stretch of at least ``core.run.EPISODE_STEPS`` steps without a gradient.
+    A silence is a stretch of at least ``core.reading.EPISODE_STEPS`` steps without a gradient.
 
     Attributes:
         path: The layer.

@@ -3,6 +3,7 @@
 Letters: ``U`` units (neurons of a Linear, channels of a convolution).
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from typing import Self
 
@@ -125,3 +126,11 @@ class Tally:
     def rows(cls) -> tuple[str, ...]:
         """Names of the per-unit statistics, in the order in which they are stored."""
         return tuple(f.name for f in fields(cls) if f.name != "samples")
+
+
+def merge(tallies: Iterable[Tally]) -> Tally | None:
+    """The tally of all samples together; None for no tally at all."""
+    total: Tally | None = None
+    for tally in tallies:
+        total = tally if total is None else total.merge(tally)
+    return total

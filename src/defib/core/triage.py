@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from defib.core.finding import Confidence, Evidence, Unseen
+from defib.core.evidence import Evidence, Unseen
+from defib.core.finding import Confidence
 
 
 class Standstill(StrEnum):

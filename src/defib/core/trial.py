@@ -27,13 +27,17 @@ class Outcome:
         code: Exit code of the script.
         stop_at: Step at which it was ended on purpose, because its treatment was refused or it did no
             better than the control; None if it was not.
-        treated: What was done ("scale-lr: SGD group 0 lr"), or refused.
+        treated: Slugs of the treatments that were done, in order.
         refused: Why a treatment was not given; "" if it was.
         record: The record's folder, relative to the trial's.
         cpu: CPU time of the process and its children, seconds, start-up included; 0 in older trials.
-        gain: Where it was last compared with the control on the way: by how much its loss was lower, in
-            decades, or in units of the loss where that is not positive; None if it never was.
+        gain: Where it was last compared on the way, with the control or with the shorter course that it
+            adds to: by how much its loss was lower, in decades, or in units of the loss where that
+            is not positive; None if it never was.
         wrong: Findings of severity error in its own diagnosis; None if there was none to make.
+        findings: Rules of the errors and warnings in its own diagnosis, with the layer ("dead-unit in fc1").
+        rival: Folder of the run whose losses it had to beat, if that is not the control's: the shorter
+            course; "" otherwise.
     """
 
     arm: str
@@ -51,6 +55,8 @@ class Outcome:
     cpu: float = 0.0
     gain: float | None = None
     wrong: int | None = None
+    findings: tuple[str, ...] = ()
+    rival: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,6 +73,7 @@ class Comparison:
         pairs: Seeds compared.
         score: Median score of the arm.
         why: One sentence.
+        course: Its treatments in order, each as ``--treat`` takes it; none for random repairs.
     """
 
     arm: str
@@ -78,6 +85,7 @@ class Comparison:
     pairs: int
     score: float | None
     why: str
+    course: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,4 +128,5 @@ class Verdict:
 
 def outcome_from(data: dict[str, Any]) -> Outcome:
     """The inverse of ``dataclasses.asdict`` after JSON."""
-    return Outcome(**{**data, "treated": tuple(data.get("treated", ()))})
+    lists = {name: tuple(data.get(name, ())) for name in ("treated", "findings")}
+    return Outcome(**{**data, **lists})

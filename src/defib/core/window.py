@@ -6,7 +6,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from defib.core.run import Liveness, Norms, Objective, Optimizer, Pairs, RunView, Series
+from defib.core.objective import Objective
+from defib.core.optimizer import Norms, Optimizer, Pairs
+from defib.core.reading import Liveness
+from defib.core.run import RunView
+from defib.core.series import Series
+from defib.core.sharpness import Sharpness
 
 
 def since(run: RunView, step: int) -> RunView:
@@ -30,6 +35,7 @@ def since(run: RunView, step: int) -> RunView:
         optimizers=tuple(_optimizer(o, step) for o in run.optimizers),
         norms=None if run.norms is None else _norms(run.norms, run.norms.steps >= step),
         pairs={index: _pairs(pairs, pairs.steps >= step) for index, pairs in run.pairs.items()},
+        sharpness={index: _sharp(sharp, sharp.steps >= step) for index, sharp in run.sharpness.items()},
         logged={name: _part(series, series.steps >= step) for name, series in run.logged.items()},
         flow_steps=run.flow_steps[at],
         flow={key: values[at] for key, values in run.flow.items()},
@@ -60,6 +66,7 @@ def until(run: RunView, step: int) -> RunView:
         optimizers=tuple(_ended(o, step) for o in run.optimizers),
         norms=None if run.norms is None else _norms(run.norms, run.norms.steps < step),
         pairs={index: _pairs(pairs, pairs.steps < step) for index, pairs in run.pairs.items()},
+        sharpness={index: _sharp(sharp, sharp.steps < step) for index, sharp in run.sharpness.items()},
         logged={name: _part(series, series.steps < step) for name, series in run.logged.items()},
         flow_steps=run.flow_steps[at],
         flow={key: values[at] for key, values in run.flow.items()},
@@ -110,6 +117,10 @@ def _norms(norms: Norms, kept: NDArray[np.bool_]) -> Norms:
 
 def _pairs(pairs: Pairs, kept: NDArray[np.bool_]) -> Pairs:
     return replace(pairs, **_cut(pairs, kept, tuple(vars(pairs))))
+
+
+def _sharp(sharpness: Sharpness, kept: NDArray[np.bool_]) -> Sharpness:
+    return replace(sharpness, **_cut(sharpness, kept, tuple(vars(sharpness))))
 
 
 def _objective(objective: Objective, kept: NDArray[np.bool_]) -> Objective:
