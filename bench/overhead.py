@@ -45,6 +45,7 @@ class Watched:
         read: Whether the step was read, shape (steps,).
         steady: Steps from the end of the allowance on, cut to whole periods between readings.
         writer: The record's thread, in all.
+        writer_steady: The same while it was steady, spread over those steps.
         claimed: What defib itself says it spent.
     """
 
@@ -55,6 +56,7 @@ class Watched:
     read: np.ndarray
     steady: slice
     writer: float
+    writer_steady: float
     claimed: float
 
     @property
@@ -90,11 +92,14 @@ class Result:
 def watched_run(workload: Workload, watch: Pausable, seconds: float) -> Watched:
     """Train from step 0 of the watch on for some seconds, timing our own code."""
     own, readings, broke = [], [], []
+    written = [(0, watch.writer_cpu())]
     governor = watch.recorder.governor
     with Stopwatch() as stopwatch:
         watch.resume()
         until = time.perf_counter() + seconds
-        while time.perf_counter() < until:
+        while (now := time.perf_counter()) < until:
+            if now > until - seconds + 0.1 * len(written):  # now and then: to ask costs as much as we do
+                written.append((len(own), watch.writer_cpu()))
             before = stopwatch.seconds
             workload.step()
             own.append(stopwatch.seconds - before)
@@ -103,14 +108,18 @@ def watched_run(workload: Workload, watch: Pausable, seconds: float) -> Watched:
         watch.pause()
     spent = np.array(own)
     read = np.diff(np.array([0, *readings])) > 0
+    steady = _steady(read, np.array(broke))
+    at, used = np.array([*written, (len(own), watch.writer_cpu())]).T
+    begun, done = np.interp([steady.start, steady.stop], at, used)
     return Watched(
         steps=len(own),
         readings=int(read.sum()),
         own=spent,
         hooks=stopwatch.hooks,
         read=read,
-        steady=_steady(read, np.array(broke)),
-        writer=watch.writer_cpu(),
+        steady=steady,
+        writer=used[-1] - used[0],
+        writer_steady=(done - begun) / max(1, steady.stop - steady.start),
         claimed=governor.spent,
     )
 

@@ -70,7 +70,7 @@ def _in_place(results: "list[Result]") -> str:
         rows.append([
             r.workload.name,
             _time(bare),
-            _share(steady.mean() + run.writer_a_step, bare) if len(steady) else "-",
+            _share(steady.mean() + run.writer_steady, bare) if len(steady) else "-",
             _every(run),
             f"{_share(run.own.mean() + run.writer_a_step, bare)} ({run.steps} steps)",
             _share(_mean(r.watched["vitals"].idle) + r.watched["vitals"].writer_a_step, bare),
@@ -118,12 +118,12 @@ def _inside(results: "list[Result]") -> str:
             _time(statistics.median(r.watched["vitals"].idle)),
             _time(float(every.own[every.read].mean())),
             f"{every.hooks / every.own.sum():.0%}",
-            _time(default.writer_a_step),
+            f"{_time(default.writer_a_step)} ({_time(default.writer_steady)})",
             f"{default.claimed / (default.own.sum()):.2f}",
         ])  # fmt: skip
     columns = [
         "network", "idle step (median)", "step with a reading (mean)", "of it in gradient hooks",
-        "writing, a step", "cost that defib states / cost measured",
+        "writing, a step (steady)", "cost that defib states / cost measured",
     ]  # fmt: skip
     return "## Inside\n\n" + _table(columns, rows)
 

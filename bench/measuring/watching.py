@@ -62,7 +62,8 @@ class Pausable:
         """Into service, without the time of the pause: it would earn budget."""
         if self._paused_at is not None:
             pause = time.perf_counter() - self._paused_at
-            for name in ("_started", "_last_step", "_last_flush"):
+            self.recorder._clocks.started += pause
+            for name in ("_last_step", "_last_flush"):
                 setattr(self.recorder, name, getattr(self.recorder, name) + pause)
         taps.engage(self.watch)
         if self.recorder.autopsies is not None:

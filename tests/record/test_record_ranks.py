@@ -5,7 +5,7 @@ import pytest
 from record_samples import ACTIVATION, FC1, FC2, alive, fill, killed, tally_of
 
 from defib.core.errors import RecordTooNew
-from defib.core.run import Layer
+from defib.core.wiring import Layer
 from defib.record.reader import read
 from defib.record.writer import Writer
 

@@ -10,10 +10,12 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from record_samples import ACTIVATION, FC1, FC2, GRADIENT, alive, fill, record, tally_of
 
-from defib.core.finding import Overhead, Unseen
-from defib.core.run import OBJECTIVE_COLUMNS, Layer
+from defib.core.coverage import Overhead
+from defib.core.evidence import Unseen
+from defib.core.objective import OBJECTIVE_COLUMNS
 from defib.core.site import Site
 from defib.core.tally import Tally
+from defib.core.wiring import Layer
 from defib.record import codec
 from defib.record.reader import read
 from defib.record.writer import Writer

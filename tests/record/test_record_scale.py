@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from record_samples import ACTIVATION, FC1, GRADIENT, alive, fill, tally_of
 
-from defib.core.run import Reading
+from defib.core.reading import Reading
 from defib.core.site import Signal, Site
 from defib.core.tally import Tally
 from defib.diagnosis.engine import diagnose

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from defib.core.run import Reading
+from defib.core.reading import Reading
 from defib.core.site import Signal, Site
 from defib.record.cabinet import Key
 

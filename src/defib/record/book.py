@@ -16,6 +16,7 @@ class Book:
     Attributes:
         ids: Highest id of each table.
         keys: Id of what is replaced in place, by table and key.
+        written: A hash of what was last written of each row of ``state``.
         tails: Newest chunk of each series, by kind and key.
         parameters: Number of each list of parameter names.
         capped: "", "readings" or "all": what the cap has stopped.
@@ -30,6 +31,7 @@ class Book:
 
     ids: dict[str, int] = field(default_factory=lambda: dict.fromkeys(TABLES, 0))
     keys: dict[tuple[str, Any], int] = field(default_factory=dict)
+    written: dict[tuple[str, Any], int] = field(default_factory=dict)
     tails: dict[tuple[str, Any], Tail] = field(default_factory=dict)
     parameters: dict[tuple[str, ...], int] = field(default_factory=dict)
     capped: str = ""
@@ -47,6 +49,7 @@ class Book:
         return Book(
             ids=dict(self.ids),
             keys=dict(self.keys),
+            written=dict(self.written),
             tails=tails,
             parameters=dict(self.parameters),
             capped=self.capped,

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from defib.core.run import Reading
+from defib.core.reading import Reading
 from defib.core.site import Signal, Site
 from defib.core.tally import Tally
 from defib.record import cabinet, codec, thinning
@@ -135,6 +135,10 @@ class Clerk:
             value = {"wirings": [wiring_to_plain(w) for w in wirings], "loss_operations": list(operations)}
         # Values that change after the call were turned into bytes by the caller.
         plain = value if isinstance(value, bytes) else codec.dumps(value)
+        mark = hash(plain)
+        if self.book.written.get((kind, key)) == mark:  # most facts are told again at every flush
+            return
+        self.book.written[kind, key] = mark
         self._replace("state", (kind, key), kind, codec.dumps(key), len(plain), codec.deflate(plain))
 
     def _alive(self, optimizer: int, path: str, alive: Alive) -> None:

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from defib.core.finding import Unseen
-from defib.core.run import Norms
+from defib.core.evidence import Unseen
+from defib.core.optimizer import Norms
 from defib.core.site import Signal, Site
 from defib.record.part import Part
 

@@ -17,9 +17,14 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from defib.core.finding import Overhead, Unseen
-from defib.core.run import Event, Exhibit, Liveness, Optimizer, RunView, Series, Wiring
+from defib.core.coverage import Overhead
+from defib.core.evidence import Unseen
+from defib.core.optimizer import Optimizer
+from defib.core.reading import Liveness
+from defib.core.run import Event, Exhibit, RunView
+from defib.core.series import Series
 from defib.core.site import Site
+from defib.core.wiring import Wiring
 from defib.record import grid, readings, streams
 from defib.record.part import Part
 
@@ -58,6 +63,7 @@ def merged(path: Path, parts: Sequence[Part]) -> RunView:
         optimizers=_optimizers(parts),
         norms=grid.norms(parts, unseen),
         pairs=streams.pairs(parts),
+        sharpness=streams.sharpness(parts),
         logged=streams.logged(parts),
         flow_steps=flow_steps,
         flow=flow,

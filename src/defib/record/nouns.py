@@ -2,8 +2,8 @@
 
 from typing import Any, TypeVar
 
-from defib.core.run import Layer, Wiring
 from defib.core.site import Site
+from defib.core.wiring import Layer, Wiring
 from defib.record.codec import AlteredError, Plain
 
 T = TypeVar("T")

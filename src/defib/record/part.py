@@ -9,20 +9,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from defib.core.finding import Unseen
-from defib.core.run import (
-    LENGTHS,
-    OBJECTIVE_COLUMNS,
-    Event,
-    Exhibit,
-    Layer,
-    Liveness,
-    Objective,
-    Reading,
-    Series,
-    Wiring,
-)
+from defib.core.evidence import DAMAGED, Unseen
+from defib.core.objective import OBJECTIVE_COLUMNS, Objective
+from defib.core.reading import LENGTHS, Liveness, Reading
+from defib.core.run import Event, Exhibit
+from defib.core.series import Series
 from defib.core.site import Signal, Site
+from defib.core.wiring import Layer, Wiring
 from defib.record import cabinet, readings
 from defib.record.codec import AlteredError, Plain, decode_name, inflate, loads
 from defib.record.nouns import layer_from_plain, take, texts, wiring_from_plain
@@ -116,7 +109,7 @@ def read_part(rank: Rank, shelf: Shelf, at_once: int) -> Part:
     _each(rank, "exhibit", lambda row: _exhibit(row, part, budget))
     for table, count in sorted((+rank.lost).items()):
         rows = "1 row" if count == 1 else f"{count} rows"
-        part.unseen.append(Unseen(what="run", why=f"{rows} of {table} damaged or lost in {rank.path.name}"))
+        part.unseen.append(Unseen(what="run", why=f"{rows} of {table} {DAMAGED} or lost in {rank.path.name}"))
     return part
 
 
@@ -158,7 +151,7 @@ def _states(rank: Rank, part: Part) -> None:
         if isinstance(key, tuple) and len(key) == 2 and isinstance(key[0], int) and isinstance(key[1], str):
             part.optimizers.setdefault(key[0], {})[key[1]] = value
     for name in lists:
-        part.unseen.append(Unseen(what="run", why=f"the list of {name} is damaged in {rank.path.name}"))
+        part.unseen.append(Unseen(what="run", why=f"the list of {name} is {DAMAGED} in {rank.path.name}"))
 
 
 def _place(row: Row, part: Part) -> None:

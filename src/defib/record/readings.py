@@ -2,8 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 
-from defib.core.finding import Unseen
-from defib.core.run import Reading
+from defib.core.evidence import Unseen
+from defib.core.reading import Reading
 from defib.core.site import Signal, Site
 from defib.core.tally import Tally
 from defib.record.codec import AlteredError

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from functools import reduce
 from tempfile import SpooledTemporaryFile
 
-from defib.core.run import Reading
+from defib.core.reading import Reading
 from defib.core.site import Signal, Site
 from defib.core.tally import Tally
 from defib.record.codec import inflate, rows_of, size_of

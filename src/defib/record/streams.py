@@ -1,26 +1,45 @@
-"""Series that only some steps have: consecutive steps compared, and what the user logged."""
+"""Series that only some steps have: steps compared, curvature, and what the user logged."""
 
 from collections.abc import Sequence
 
-from defib.core.run import PAIR_COLUMNS, Pairs, Series
+import numpy as np
+from numpy.typing import NDArray
+
+from defib.core.optimizer import PAIR_COLUMNS, Pairs
+from defib.core.series import Series
+from defib.core.sharpness import SHARPNESS_COLUMNS, Sharpness
 from defib.record.part import Part
 
 _PAIR = "pair."
+_SHARP = "sharp."
 _LOG = "log."
 
 
 def pairs(parts: Sequence[Part]) -> dict[int, Pairs]:
     """Consecutive steps compared, by optimiser; gradients are reduced over the ranks, so one rank tells."""
-    found: dict[int, Pairs] = {}
+    tables = _tables(parts, _PAIR, PAIR_COLUMNS).items()
+    return {index: Pairs(steps=steps, **values) for index, (steps, values) in tables}
+
+
+def sharpness(parts: Sequence[Part]) -> dict[int, Sharpness]:
+    """The largest curvature of the loss, by optimiser; it is measured in one process only."""
+    tables = _tables(parts, _SHARP, SHARPNESS_COLUMNS).items()
+    return {index: Sharpness(steps=steps, **values) for index, (steps, values) in tables}
+
+
+def _tables(
+    parts: Sequence[Part], prefix: str, names: Sequence[str]
+) -> dict[int, tuple[NDArray[np.int64], dict[str, NDArray[np.float64]]]]:
+    """Columns of one family, by optimiser, from the lowest rank that has them all."""
+    found: dict[int, tuple[NDArray[np.int64], dict[str, NDArray[np.float64]]]] = {}
     for part in parts:
-        for index in sorted({index for index, name in part.streams if name.startswith(_PAIR)}):
-            columns = [part.streams.get((index, _PAIR + name)) for name in PAIR_COLUMNS]
+        for index in sorted({index for index, name in part.streams if name.startswith(prefix)}):
+            columns = [part.streams.get((index, prefix + name)) for name in names]
             whole = [column for column in columns if column is not None]
             lengths = {len(column) for column in whole}
             # A chunk that is damaged is lost in one column only: then the rows no longer fit together.
-            if index not in found and len(whole) == len(PAIR_COLUMNS) and len(lengths) == 1:
-                values = {name: c.values for name, c in zip(PAIR_COLUMNS, whole, strict=True)}
-                found[index] = Pairs(steps=whole[0].steps, **values)
+            if index not in found and len(whole) == len(names) and len(lengths) == 1:
+                found[index] = whole[0].steps, {n: c.values for n, c in zip(names, whole, strict=True)}
     return found
 
 

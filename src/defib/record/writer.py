@@ -17,9 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from defib.core.errors import OutputError
-from defib.core.run import Layer, Reading, Wiring
+from defib.core.precision import single
+from defib.core.reading import Reading
 from defib.core.site import Signal, Site
 from defib.core.tally import Tally
+from defib.core.wiring import Layer, Wiring
 from defib.record import folder
 from defib.record.batch import Alive, Flow, Happened, NormRow, ObjectiveRow, Points, Shown
 from defib.record.codec import dumps
@@ -153,7 +155,7 @@ class Writer:
     def stream(self, optimizer: int, step: int, columns: dict[str, NDArray[np.float32]]) -> None:
         """Per-step numbers from ``step`` on ("loss", "lr", "scale"), each of shape (T,)."""
         for name, values in columns.items():
-            kept = np.array(values, dtype=np.float32)
+            kept = single(values)
             self._pump.add(Points(optimizer=int(optimizer), name=name, step=int(step), values=kept))
 
     @_harmless
@@ -181,7 +183,7 @@ class Writer:
     @_harmless
     def norms(self, step: int, parameters: tuple[str, ...], values: NDArray[np.float32]) -> None:
         """Gradient, weight, update norm and swallowed share, shape (4, P)."""
-        kept = np.array(values, dtype=np.float32)
+        kept = single(values)
         self._pump.add(NormRow(step=int(step), parameters=tuple(parameters), values=kept))
 
     @_harmless
