@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from defib.core.run import Layer, Wiring, merge
 from defib.core.site import Signal, Site
-from defib.core.tally import Tally
+from defib.core.tally import Tally, merge
+from defib.core.wiring import Layer, Wiring
 
 
 @dataclass

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from defib.capture import secant
 from defib.capture.session import start
-from defib.core.run import PAIR_COLUMNS
+from defib.core.optimizer import PAIR_COLUMNS
 
 Row = dict[str, float]
 

@@ -4,8 +4,8 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from defib.capture.vitals import UnitState
-from defib.core.run import EPISODE_STEPS, LENGTHS
+from defib.capture.liveness import UnitState
+from defib.core.reading import EPISODE_STEPS, LENGTHS
 
 
 def slowly(alive):

@@ -10,7 +10,7 @@ from memory import Memory
 from small import watched
 from torch import Tensor, nn
 
-from defib.core.run import OBJECTIVE_COLUMNS
+from defib.core.objective import OBJECTIVE_COLUMNS
 
 
 def read(model: nn.Module, x: Tensor, loss_of, sink: Memory) -> tuple[dict[str, str], dict[str, float]]:

@@ -128,6 +128,32 @@ def test_the_state_is_that_of_the_step_it_names_wherever_the_flush_falls(every, 
         assert weight.state["step"] == found.step
 
 
+class Counting(Memory):
+    """Counts how often each layer's remains are written."""
+
+    def exhibit(self, kind, path, step, facts, arrays):
+        super().exhibit(kind, path, step, facts, arrays)
+        self.written = [*getattr(self, "written", []), path]
+
+
+def test_a_layer_whose_silence_has_not_grown_is_not_written_again_with_one_whose_has(monkeypatch):
+    monkeypatch.setattr(recorder, "FLUSH_SECONDS", (0.0, 0.0))
+    monkeypatch.setattr(custody, "BYTES_A_SECOND", 1)  # so that nothing is written for its age
+    torch.manual_seed(0)
+    sink, model = Counting(), net(hidden=12)
+    optimizer = optim.SGD(model.parameters(), lr=0.0)
+    session = start(model, sink=sink, every=5)
+    train(model, optimizer, steps=40)
+    before = list(sink.written)
+    assert set(before) == {"0", "2"}
+    with torch.no_grad():
+        model[0].bias[[0, 2, 3]] -= 50
+    train(model, optimizer, steps=40)
+    assert sink.written[len(before) :] == ["0"]
+    assert kept(sink)["0"].units.tolist() == [0, 1, 2, 3, 4]
+    session.close()
+
+
 def test_a_deeper_layer_has_the_features_of_its_last_reading(sink):
     torch.manual_seed(0)
     model = net()

@@ -10,8 +10,9 @@ from standstills import mlp
 from torch import Tensor, nn
 from torch.nn import functional
 
+from defib.probe.batch import pieces
 from defib.probe.cancellation import batch_excess, cancellation, excess, noise_test, samples
-from defib.probe.objective import Objective, pieces, wider
+from defib.probe.objective import Objective, wider
 
 
 def plain(model: nn.Module, x: Tensor, y: Tensor, loss: Callable[[Tensor, Tensor], Tensor]) -> Tensor:

@@ -83,7 +83,7 @@ def test_the_answer_as_data_has_every_unit_with_its_bounds(tmp_path: Path) -> No
             "defib: a domain is a Box, an Ellipsoid, or text like '0:1', not a tuple",
         ),
         (("--seconds", "soon"), 64, "defib: --seconds is a number from 0 on, not 'soon'"),
-        (("--exact", "-1"), 64, "defib: --exact is a whole number from 0 on, not '-1'"),
+        (("--exact", "-1"), 64, "defib: --exact takes a whole number from 0, not '-1'"),
     ],
 )
 def test_every_mistake_is_one_line(tmp_path: Path, words: tuple[str, ...], code: int, line: str) -> None:

@@ -11,9 +11,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from defib.core.errors import UsageError
-from defib.probe.curvature import DIFFERENCES, DOUBLE, PLAIN, Hessian, lambda_max, nulls, spectrum
+from defib.probe.batch import pieces
+from defib.probe.curvature import lambda_max, nulls, spectrum
+from defib.probe.hessian import DIFFERENCES, DOUBLE, PLAIN, Hessian
 from defib.probe.krylov import lanczos
-from defib.probe.objective import Objective, pieces, wider
+from defib.probe.objective import Objective, wider
 
 
 def objective(

@@ -9,8 +9,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from defib.core.checkup import Checkup
+from defib.core.diagnosis import Verdict
 from defib.core.errors import UsageError
-from defib.core.finding import Severity, Verdict
+from defib.core.finding import Severity
 from defib.probe.checkup import check_up
 
 torch.manual_seed(0)  # the networks below are drawn while this file is read

@@ -8,7 +8,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from defib.core.finding import Cause, Severity, Verdict
+from defib.core.cause import Cause
+from defib.core.diagnosis import Verdict
+from defib.core.finding import Severity
 from defib.probe.checkup import check_up
 from defib.report.checkup import checkup_text
 

@@ -14,7 +14,8 @@ import defib
 from defib.core.errors import UsageError
 from defib.core.finding import Confidence
 from defib.core.triage import OutputCase, Standstill, TensorState
-from defib.probe.objective import Objective, pieces
+from defib.probe.batch import pieces
+from defib.probe.objective import Objective
 from defib.probe.triage import triage
 
 

@@ -86,7 +86,7 @@ def test_batches_of_a_loader_are_taken_up_to_the_number_given(tmp_path: Path) ->
         (
             ["own:fresh", "--batch", "own:batch", "--batches", "0"],
             64,
-            "defib: --batches is a whole number from 1 on, not '0'",
+            "defib: --batches takes a whole number from 1, not '0'",
         ),
         (
             ["own:fresh", "--batch", "own:batch", "--memory", "much"],

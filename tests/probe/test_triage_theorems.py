@@ -10,8 +10,10 @@ from torch import Tensor, nn
 from torch.func import functional_call, jacrev
 from torch.nn import functional
 
-from defib.probe.curvature import Hessian, nulls
-from defib.probe.objective import Objective, pieces
+from defib.probe.batch import pieces
+from defib.probe.curvature import nulls
+from defib.probe.hessian import Hessian
+from defib.probe.objective import Objective
 
 SEEDS = st.integers(0, 10**6)
 DEPTHS = st.integers(1, 3)

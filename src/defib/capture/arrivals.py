@@ -8,8 +8,9 @@ from defib.capture.clock import Clock
 from defib.capture.objective import ObjectiveReading
 from defib.capture.reading import Collected
 from defib.capture.summary import Summary
+from defib.core.optimizer import PAIR_COLUMNS
 from defib.core.ports import Sink
-from defib.core.run import PAIR_COLUMNS
+from defib.core.precision import single
 from defib.core.site import Signal, Site
 from defib.core.tally import Tally
 
@@ -72,10 +73,10 @@ class Arrivals:
         self._summary.readings(merged)
         self._objectives = self._summary.objectives(self._objectives, wait)
         for step, names, transfer in [n for n in self._norms if wait or n[2].ready]:
-            self._sink.norms(step, names, transfer.array().astype("float32"))
+            self._sink.norms(step, names, single(transfer.array()))
         self._norms = [n for n in self._norms if not (wait or n[2].ready)]
         for optimizer, step, transfer in [d for d in self._displacements if wait or d[2].ready]:
-            self._sink.stream(optimizer, step, {"displacement": transfer.array().astype(np.float32)})
+            self._sink.stream(optimizer, step, {"displacement": single(transfer.array())})
         self._displacements = [d for d in self._displacements if not (wait or d[2].ready)]
         for optimizer, step, transfer in [p for p in self._pairs if wait or p[2].ready]:
             self._sink.stream(optimizer, step, _of_pair(transfer.array()))
@@ -89,10 +90,7 @@ def _of_pair(products: NDArray[np.generic]) -> dict[str, NDArray[np.float32]]:
     with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
         cosine = gram / sizes[:, None] / sizes
         numbers = [*sizes, cosine[0, 2], cosine[1, 2], cosine[0, 1]]
-        return {
-            f"pair.{name}": np.array([number], np.float32)
-            for name, number in zip(PAIR_COLUMNS, numbers, strict=True)
-        }
+        return {f"pair.{name}": single([number]) for name, number in zip(PAIR_COLUMNS, numbers, strict=True)}
 
 
 def _owned(site: Site, clock: Clock) -> bool:

@@ -1,10 +1,12 @@
 """The only place where a tensor becomes an array."""
 
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+
+from defib.core.precision import single
 
 
 class Transfer:
@@ -45,6 +47,9 @@ def scalar(tensor: torch.Tensor) -> float | torch.Tensor:
     return float(tensor.item()) if tensor.is_cpu else tensor.detach().clone()
 
 
+_PLAIN = frozenset((float, int, bool))
+
+
 class Numbers:
     """Numbers kept by :func:`scalar`; those still on a device come over in one copy that nobody waits for.
 
@@ -53,8 +58,10 @@ class Numbers:
     """
 
     def __init__(self, values: list[float | torch.Tensor]) -> None:
-        self._values = [v if isinstance(v, float | int) else None for v in values]
-        tensors = [v.float() for v in values if isinstance(v, torch.Tensor)]
+        self._values = values
+        # On the CPU there are thousands of numbers and not one tensor among them.
+        plain = _PLAIN.issuperset(map(type, values))
+        tensors = [] if plain else [v.float() for v in values if isinstance(v, torch.Tensor)]
         self._transfer = Transfer(torch.stack(tensors)) if tensors else None
 
     @property
@@ -64,8 +71,10 @@ class Numbers:
 
     def array(self) -> NDArray[np.float32]:
         """All of them, shape (T,)."""
-        fetched = iter(self._transfer.array() if self._transfer is not None else ())
-        return np.array([next(fetched) if v is None else v for v in self._values], np.float32)
+        if self._transfer is None:
+            return single(cast("list[float]", self._values))
+        fetched = iter(self._transfer.array())
+        return single([float(next(fetched)) if isinstance(v, torch.Tensor) else v for v in self._values])
 
 
 class Parcel:

@@ -12,6 +12,9 @@ from defib.capture.naming import Names, Owner
 from defib.capture.scaling import Heard, Scalar, mean_loss
 from defib.capture.vitals import Target, Vitals
 
+_UNKNOWN = float("nan")
+_Tensor = torch.Tensor
+
 
 class Clock:
     """What is known of one optimiser; it is held weakly, its parameters until it dies.
@@ -101,16 +104,18 @@ class Clock:
 
     def tick(self, optimizer: torch.optim.Optimizer, heard: Sequence[Heard]) -> None:
         """One step: liveness, loss (of the backwards since the last step), learning rate, loss scale."""
-        scale = self.scale()
+        scale: Scalar = 1.0
         skips: Scalar = 0.0
-        if heard and self._scaler is None:
-            self._loss = heard[0][0] if len(heard) == 1 else sum(h[0] for h in heard) / len(heard)
+        if self._scaler is not None:
+            scale = self.scale()
+            if heard:
+                self._loss, skips = mean_loss(heard, scale)
         elif heard:
-            self._loss, skips = mean_loss(heard, scale)
-        elif self.unheard == self.vitals.step:
+            self._loss = heard[0][0] if len(heard) == 1 else sum(h[0] for h in heard) / len(heard)
+        if not heard and self.unheard == self.vitals.step:
             self.unheard += 1
-        lr = optimizer.param_groups[0].get("lr", float("nan"))
-        self.vitals.tick(self._loss, scalar(lr) if isinstance(lr, torch.Tensor) else lr, scale, skips)
+        lr = optimizer.param_groups[0].get("lr", _UNKNOWN)
+        self.vitals.tick(self._loss, scalar(lr) if isinstance(lr, _Tensor) else lr, scale, skips)
 
     def scale(self) -> Scalar:
         """The loss scale in force, 1.0 without a scaler; on an accelerator a tensor that nobody waits for."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from defib.core.run import EPISODE_STEPS, LENGTHS
+from defib.core.reading import EPISODE_STEPS, LENGTHS
 
 
 @dataclass(frozen=True, eq=False)

@@ -18,6 +18,8 @@ class Governor:
     Args:
         budget: Share of the run's time that defib may take (0.01 for 1 %).
         every: Read on every N-th step, whatever it costs; None to let the budget decide.
+        allowance: Seconds that may be spent at the start of a run.
+        free: Readings that are always allowed on top.
 
     Attributes:
         spent: Seconds that defib took so far.
@@ -25,12 +27,21 @@ class Governor:
         period: Steps between the last two of them; 0 before.
     """
 
-    def __init__(self, budget: float, every: int | None = None) -> None:
+    def __init__(
+        self,
+        budget: float,
+        every: int | None = None,
+        *,
+        allowance: float = ALLOWANCE,
+        free: int = FIRST_READINGS,
+    ) -> None:
         self.budget = budget
         self.every = every
         self.spent = 0.0
         self.readings = 0
-        self._credit = ALLOWANCE
+        self._allowance, self._free = allowance, free
+        self._credit = allowance
+        self._debt = 0.0
         self._cost = 0.0
         self._next_early = 0
         self._boosts = 0
@@ -38,21 +49,24 @@ class Governor:
         self.period = 0
 
     def step(self, seconds: float, cost: float) -> None:
-        """A step took ``seconds``; the every-step part of defib cost ``cost`` of them.
+        """A step took ``seconds``; all but readings cost ``cost``: liveness, flushes, the record's thread.
 
-        That part comes out of the same budget, but leaves a quarter of it to readings.
+        That comes out of the same budget, but leaves a quarter of it to readings. A flush costs at once
+        what many steps earn, so what one step cannot pay is paid by those after it.
         """
         self.spent += cost
         earned = self.budget * seconds
-        self._credit += max(earned - cost, earned / 4)
-        self._credit = min(self._credit, max(ALLOWANCE, 4 * self._cost))
+        left = earned - cost - self._debt
+        self._debt = min(max(earned / 4 - left, 0.0), ALLOWANCE)
+        self._credit += max(left, earned / 4)
+        self._credit = min(self._credit, max(self._allowance, 4 * self._cost))
 
     def charge_reading(self, seconds: float) -> None:
         """A reading cost this much in all."""
         self.spent += seconds
         self.readings += 1
         self._cost = seconds if self.readings <= 2 else 0.7 * self._cost + 0.3 * seconds
-        if self.readings <= FIRST_READINGS:
+        if self.readings <= self._free:
             return
         self._credit -= seconds
 
@@ -73,7 +87,7 @@ class Governor:
     def _due(self, step: int) -> bool:
         if self.every is not None:
             return step % self.every == 0
-        if self.readings < FIRST_READINGS:
+        if self.readings < self._free:
             return True
         if step < self._next_early or self._credit < self._cost:
             return False

@@ -8,16 +8,17 @@ The walk visits nodes in order of ``_sequence_nr``, in which a producer always
 comes before its consumer; so one pass carries "what lies upstream" along.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 
 import torch
 
+from defib.capture.dropped import dropped
 from defib.capture.naming import Names, Owner
 from defib.core.activation import Activation
 from defib.core.activation_index import activation_of, activations
-from defib.core.run import Crossing, Wiring
+from defib.core.wiring import Crossing, Wiring
 from defib.torchgraph.nodes import (
     CASTS,
     FUSED_ATTENTION,
@@ -63,6 +64,9 @@ CUTS = {
 }
 """Operations whose derivative is zero everywhere: the gradient ends there."""
 
+_MOST_DROPOUTS = 64
+"""More of them in one graph are not looked at: each costs the reading of a mask."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Producer:
@@ -107,7 +111,9 @@ class Walk:
         loss_node: The node of a loss function that torch has as such; None if there is none.
         first: The producer at the model's input, computed first; None if there are none.
         last: The producer nearest the loss, computed last.
+        entries: Producers that take data, with none upstream; none if data enters elsewhere, too.
         cuts: Operations whose derivative is zero everywhere, each with the path of the layer upstream.
+        dropped: Path of the layer upstream of a dropout to the largest share that is dropped there.
     """
 
     taps: tuple[Tap, ...]
@@ -117,7 +123,9 @@ class Walk:
     loss_node: Node | None
     first: Producer | None
     last: Producer | None
+    entries: tuple[Producer, ...] = ()
     cuts: frozenset[tuple[str, str]] = frozenset()
+    dropped: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass
@@ -145,6 +153,7 @@ class Walker:
         opaque: Layer path to the reason why its inside is not visible.
         reached: Paths of the layers whose parameters were met.
         cuts: Nodes whose derivative is zero everywhere.
+        dropouts: Nodes that drop a share of what comes, with that share.
     """
 
     names: Names
@@ -154,6 +163,7 @@ class Walker:
     opaque: dict[str, str] = field(default_factory=dict)
     reached: set[str] = field(default_factory=set)
     cuts: list[Node] = field(default_factory=list)
+    dropouts: list[tuple[Node, float]] = field(default_factory=list)
 
     def visit(self, order: int, node: Node) -> None:
         """Take in one node; its inputs were visited before."""
@@ -183,6 +193,9 @@ class Walker:
         else:
             if name in CUTS:
                 self.cuts.append(node)
+            share = dropped(node) if len(self.dropouts) < _MOST_DROPOUTS else 0.0
+            if share > 0:
+                self.dropouts.append((node, share))
             only = states[0].direct if len(states) == 1 and name in CASTS else None
             self.states[node] = State(sources, feeds, only, crosses)
 

@@ -46,6 +46,7 @@ class Launched:
         race: File with the losses of a control run that it has to beat, absolute; None for none.
         autopsy: MiB that an autopsy may keep of the last steps; None for no autopsies.
         keep_inputs: Keep samples of what feeds a layer in the record.
+        curvature: Measure the largest curvature of the loss on some steps.
     """
 
     target: str
@@ -63,6 +64,7 @@ class Launched:
     race: str | None = None
     autopsy: int | None = None
     keep_inputs: bool = True
+    curvature: bool = False
 
     def to_text(self) -> str:
         """One line for the environment; it does not grow with the script's arguments."""
@@ -130,6 +132,7 @@ def _launched(options: LaunchOptions) -> Launched:
         race=None if options.race is None else os.path.abspath(options.race),
         autopsy=options.autopsy,
         keep_inputs=options.keep_inputs,
+        curvature=options.curvature,
     )
 
 

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from defib.capture.bare import bare_layers
-from defib.core.run import Layer
+from defib.core.wiring import Layer
 
 _REST = 20
 _BARE = "Tensor"

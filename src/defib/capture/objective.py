@@ -17,9 +17,10 @@ from defib.capture import confusion
 from defib.capture.border import Transfer
 from defib.capture.graph import Producer, Walk
 from defib.capture.preactivation import recompute_output
+from defib.capture.relation import relation
 from defib.capture.tokens import most_frequent
 from defib.capture.written import Written, written_out
-from defib.core.run import OBJECTIVE_COLUMNS
+from defib.core.objective import OBJECTIVE_COLUMNS
 from defib.torchgraph.nodes import Node, saved_tensor
 
 _CLASS_LOSSES = {"NllLossBackward0", "NllLoss2DBackward0", "MultiMarginLossBackward0"}
@@ -49,12 +50,13 @@ class ObjectiveReading:
             if graph.last is not None:
                 values |= _output(graph.last)
             if graph.loss_node is not None:
-                values |= _targets(graph.loss_node)
+                values |= _targets(graph.loss_node) | _relation(graph, graph.loss_node)
             else:
                 written = written_out(loss.grad_fn, graph.last)
                 if written is not None:
                     self.operation = written.operation
                     values |= _written(written)
+                    values |= relation(graph.entries, written.target)
             if leftover is not None:
                 values["leftover"] = leftover.detach()
             if graph.first is not None:
@@ -146,6 +148,12 @@ def _targets(node: Node) -> dict[str, torch.Tensor]:
         values["constant_loss"] = (entropy + both).mean()
         values["compared"] = _number(y.shape[0], y)
     return values
+
+
+def _relation(graph: Walk, node: Node) -> dict[str, torch.Tensor]:
+    """Whether the inputs tell the targets of a loss function."""
+    target = saved_tensor(node, "target")
+    return {} if target is None else relation(graph.entries, target)
 
 
 def _variance(y: torch.Tensor) -> dict[str, torch.Tensor]:

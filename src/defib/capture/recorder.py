@@ -5,9 +5,9 @@ around every optimiser step. On a step that is not read they do this much: keep
 the loss, concatenate the bias gradients, look at the clock.
 """
 
-import math
 from collections import deque
 from collections.abc import Iterable
+from math import isfinite
 from time import perf_counter
 from typing import Any
 
@@ -18,15 +18,16 @@ from defib.capture.arrivals import Arrivals
 from defib.capture.autopsy import Autopsies
 from defib.capture.border import scalar
 from defib.capture.clock import Clock
+from defib.capture.clocks import Clocks
+from defib.capture.curvature import Curvatures
 from defib.capture.governor import Governor
 from defib.capture.naming import Names
-from defib.capture.norms import Start, StepNorms
 from defib.capture.objective import ObjectiveReading, leftover_of
 from defib.capture.origin import blame
 from defib.capture.reading import Collected, Reading
 from defib.capture.remains import Custody
 from defib.capture.scaling import Heard, Scalar, factor, known_skipped
-from defib.capture.secant import Secants
+from defib.capture.sizes import Sizes
 from defib.capture.summary import Summary
 from defib.capture.vitals import SILENCE
 from defib.capture.walk import walk
@@ -43,6 +44,7 @@ _MOST_READ = 64
 """Backwards that are read before one step: more micro-batches, or steps that never come, cost nothing."""
 _MOST_LOSSES = 4096
 _IN_BACKWARD = -1
+_graph_task = torch._C._current_graph_task_id  # see capture.taps for why it is looked up once
 
 
 class Recorder:
@@ -71,20 +73,16 @@ class Recorder:
         self.summary = Summary(sink, self.names, budget)
         self._arrivals = Arrivals(self.summary, sink)
         self._sink = sink
-        self._given = bool(self.names.layers())
-        self._chosen = {id(o) for o in optimizers}
-        self._clocks: dict[int, Clock] = {}
+        self._clocks = Clocks(self.names, optimizers)
         self._heard: deque[Heard] = deque(maxlen=_MOST_LOSSES)
         self._collected: list[tuple[Collected, Scalar | None]] = []
         self._objectives: list[tuple[ObjectiveReading, Scalar | None]] = []
-        self._norms: dict[int, tuple[int, StepNorms]] = {}
-        self._starts: dict[int, Start] = {}
-        self._secants = Secants()
+        self._sizes = Sizes(self._arrivals)
         self._custody = Custody(sink, budget, samples=keep_inputs)
         self._stepping: Clock | None = None
         self.autopsies: Autopsies | None = None
+        self.curvatures: Curvatures | None = None
         self._armed = True
-        self._unread: set[int] = set()
         self._stepped: list[Clock] = []
         self._scale: Scalar | None = None
         self._leftover: torch.Tensor | None = None
@@ -95,12 +93,12 @@ class Recorder:
         self._next_look = 0.0
         self._sink_seconds = 0.0
         self._flush_seconds = FLUSH_SECONDS[0]
-        self._started = self._last_step = self._last_flush = perf_counter()
+        self._last_step = self._last_flush = perf_counter()
 
     @property
     def steps(self) -> int:
         """Steps of the optimiser that took most."""
-        return max((c.vitals.step for c in self._clocks.values()), default=0)
+        return self._clocks.steps
 
     def renew(self) -> None:
         """The network was changed by a treatment: look at it anew, at the next step."""
@@ -109,29 +107,35 @@ class Recorder:
         self.names.renew()
         self.summary.renew()
         self._custody.renew()
-        self._starts.clear()
-        for clock in self._clocks.values():
+        self._sizes.renew()
+        for clock in self._clocks.all:
             clock.planned = None
         self._collected.clear()
         self._objectives.clear()
         if self.autopsies is not None:
             self.autopsies.renew()
+        if self.curvatures is not None:
+            self.curvatures.renew()
         self._armed = True
-        self._unread = {c.index for c in self._clocks.values() if c.alive}
+        self._clocks.call_for_reading()
 
     # -- around backward ---------------------------------------------------
 
     def backward_begins(self, tensors: tuple[torch.Tensor, ...]) -> Reading | None:
         """``backward`` was called on these tensors and has not run yet."""
         start = perf_counter()
-        nested = torch._C._current_graph_task_id() != _IN_BACKWARD
+        nested = _graph_task() != _IN_BACKWARD
         first = bool(self._stepped) and not nested
-        self._leftover = None if first else self._leftover
         if first:
+            self._leftover = None
             self._collected.clear()
             self._objectives.clear()
             self._heard.clear()
-            self._stepped = []
+            self._stepped.clear()
+        if self.curvatures is not None and not nested:  # before any hook of ours is in the graph
+            taken = self.curvatures.backward_begins(tensors, self._clocks.all)
+            self.governor.spent += taken  # asked for: not of the budget
+            start += taken
         reading = None
         if self._armed and len(self._collected) < _MOST_READ:
             reading = self._read(tensors, nested, first)
@@ -145,25 +149,26 @@ class Recorder:
         """Keep the loss, if ``backward`` was called on one; returns it."""
         if nested or len(tensors) != 1 or tensors[0].numel() != 1:
             return None
-        loss = scalar(tensors[0])
+        tensor = tensors[0]
+        loss = scalar(tensor)
         if self._may_be_scaled:
-            self._scale = factor(tensors[0])
+            self._scale = factor(tensor)
         self._heard.append((loss, self._scale))
-        if isinstance(loss, float) and not math.isfinite(loss) and not self.summary.non_finite:
-            self._blame(tensors[0])
-        return tensors[0]
+        if isinstance(loss, float) and not isfinite(loss) and not self.summary.non_finite:
+            self._blame(tensor)
+        return tensor
 
     def _read(self, tensors: tuple[torch.Tensor, ...], nested: bool, first: bool) -> Reading | None:
         """Walk the graph of what is being trained, and read it."""
         roots = [t.grad_fn for t in tensors if t.grad_fn is not None]
         self.names.complete()
-        if not roots or (self._given and not self._concerns(roots)):
+        if not roots or (self._clocks.given and not self._concerns(roots)):
             return None
         loss = self._hear(tensors, nested)
-        if not self._given:
+        if not self._clocks.given:
             self.names.search(parameters_below(roots))
         graph = walk(roots, self.names)
-        self.summary.saw(graph, max((c.vitals.step for c in self._clocks.values()), default=0))
+        self.summary.saw(graph, self._clocks.steps)
         self._custody.sample(graph)
         if loss is not None and graph.reached:
             if first:  # of several backwards before one step only the first finds what a step left
@@ -191,51 +196,67 @@ class Recorder:
         self._drain(wait=True)
         if self.summary.non_finite:
             return
-        step = max((c.vitals.step for c in self._clocks.values()), default=0)
+        step = self._clocks.steps
         found = blame(loss, self.names)
         self.summary.found_non_finite(step - 1 if found["stage"] == "update" and step else step, found)
 
     # -- around an optimiser's step ------------------------------------------
 
-    def step_begins(self, optimizer: torch.optim.Optimizer, uses_closure: bool) -> None:
-        """An optimiser is about to step; with a closure its gradients are not there yet."""
+    def step_begins(self, optimizer: torch.optim.Optimizer, uses_closure: bool) -> bool:
+        """An optimiser is about to step; with a closure its gradients are not there yet.
+
+        Returns:
+            Whether :meth:`step_ended` has something to do; without it nobody need call that.
+        """
         start = perf_counter()
         self._in_step = False
-        clock = self._clock(optimizer)
+        clock = self._clocks.of(optimizer)
         if clock is None:
-            if self._given and not self._chosen:
+            if self._clocks.given and self._clocks.takes_any:
                 self._heard.clear()  # a stranger steps: what was kept was the loss of its network
-            return
+            return False
         self._in_step = self._armed or uses_closure
         if uses_closure:
             if self.autopsies is not None:
                 self.autopsies.stop("the optimiser runs the model itself (closure): its steps are not apart")
-            return
-        self._tick(clock, optimizer)
+            if self.curvatures is not None:
+                self.curvatures.stop("the optimiser runs the model itself (closure)")
+            return True
+        if self._armed or clock.planned is None:
+            self._plan(clock)
+        clock.tick(optimizer, self._heard)
+        self._stepped.append(clock)
         if self.autopsies is not None:
             before = perf_counter()
             self.governor.spent += self.autopsies.step(clock, optimizer)  # asked for: not of the budget
             start += perf_counter() - before
-        if self._secants.waiting:
-            met = self._secants.meet(clock.index, _trained(clock), clock.scale_on_gradients())
-            if met is not None:
-                self._arrivals.pair(clock.index, *met)
+        if self.curvatures is not None:
+            taken = self.curvatures.step(clock)
+            self.governor.spent += taken
+            start += taken
+        if self._sizes.secants.waiting:
+            self._sizes.meet(clock)
         if self._armed:
             self._before_step(clock)
             self._reading_cost += perf_counter() - start
+        elif start < self._next_look:
+            self._cost += perf_counter() - start  # steps that take microseconds are settled many at a time
         else:
             self._conclude(clock, start)
+        return self._in_step
 
     def step_ended(self, optimizer: torch.optim.Optimizer, uses_closure: bool) -> None:
         """It has stepped; all but a sampled step was concluded before it."""
         if not self._in_step:
             return
         start = perf_counter()
-        clock = self._clock(optimizer)
+        clock = self._clocks.of(optimizer)
         if clock is None:
             return
         if uses_closure:
-            self._tick(clock, optimizer)
+            self._plan(clock)
+            clock.tick(optimizer, self._heard)
+            self._stepped.append(clock)
             self._attribute(clock)
         if self._armed:
             self._after_step(clock, start)
@@ -243,13 +264,7 @@ class Recorder:
         self._conclude(clock, start)
 
     def _conclude(self, clock: Clock, start: float) -> None:
-        """Flush if it is time, settle the account, and see whether to read the next step.
-
-        Steps that take microseconds are settled many at a time.
-        """
-        if start < self._next_look and not self._in_step:
-            self._cost += perf_counter() - start
-            return
+        """Flush if it is time, settle the account, and see whether to read the next step."""
         if start - self._last_flush > self._flush_seconds:
             self._stepping = None if self._in_step else clock
             self.flush()
@@ -257,54 +272,27 @@ class Recorder:
         elif clock.vitals.full:
             self._drain(wait=False, only=clock)
         now = perf_counter()
-        self.governor.step(now - self._last_step, self._cost + now - start)
+        self.governor.step(now - max(self._last_step, self._clocks.started), self._cost + now - start)
         self._cost, self._last_step = 0.0, now
         self._next_look = now + (0.0 if self.governor.every else LOOK_SECONDS)
         if not self._armed and self.governor.due(clock.vitals.step):
             self._armed = True
-            self._unread = {c.index for c in self._clocks.values() if c.alive}
+            self._clocks.call_for_reading()
 
-    def _clock(self, optimizer: torch.optim.Optimizer) -> Clock | None:
-        clock = self._clocks.get(id(optimizer))
-        if clock is None or not clock.is_for(optimizer):
-            if clock is not None:  # a new optimiser where a dead one was
-                self._clocks[-1 - clock.index] = self._clocks.pop(id(optimizer))
-            if self._chosen and id(optimizer) not in self._chosen:
-                return None
-            clock = Clock(len(self._clocks), optimizer)
-            parameters = clock.parameters()
-            if self._given and not any(self.names.owner(p) is not None for p in parameters):
-                return None
-            if not self._given:
-                self.names.search(parameters)
-                self.names.adopt(parameters)
-            if not self._clocks:
-                self._started = self._last_step = perf_counter()
-            self._clocks[id(optimizer)] = clock
-            self._unread.add(clock.index)
-        return clock
-
-    def _tick(self, clock: Clock, optimizer: torch.optim.Optimizer) -> None:
+    def _plan(self, clock: Clock) -> None:
+        """Choose what is read of an optimiser's parameters, if that has changed."""
         if clock.planned is None or (self._armed and clock.planned != clock.shape(self.summary.feeding)):
             self._drain(wait=False, only=clock)
             clock.look_for_scaler()
             clock.plan(self.names, self.summary.feeding)
             self.summary.planned(clock)
-        clock.tick(optimizer, self._heard)
-        self._stepped.append(clock)
 
     def _before_step(self, clock: Clock) -> None:
         if not clock.has_scaler:
             clock.look_for_scaler()
-        self._may_be_scaled = any(c.has_scaler for c in self._clocks.values())
+        self._may_be_scaled = any(c.has_scaler for c in self._clocks.all)
         self._attribute(clock)
-        step = clock.vitals.step - 1
-        named = [(clock.names[id(p)], p) for p in clock.parameters() if _dense(p) and id(p) in clock.names]
-        if named:
-            scale = clock.scale_on_gradients()
-            start = self._starts.setdefault(clock.index, Start())
-            self._norms[clock.index] = (step, StepNorms(named, scale, start))
-            self._secants.begin(clock.index, step, _trained(clock), scale)
+        self._sizes.before(clock)
 
     def _attribute(self, clock: Clock) -> None:
         """What the backwards since the last step showed belongs to the step just taken."""
@@ -322,30 +310,25 @@ class Recorder:
 
     def _after_step(self, clock: Clock, start: float) -> None:
         """Finish a sampled step: update norms, numbers of earlier readings that have arrived."""
-        taken = self._norms.pop(clock.index, None)
-        if taken is not None:
-            self._arrivals.norms(taken[0], taken[1].names, taken[1].after())
-            self._arrivals.displacement(clock.index, taken[0], taken[1].displacement)
-            self._secants.stepped(clock.index, _trained(clock))
+        self._sizes.after(clock)
         self._arrivals.settle(wait=False)
         if clock.vitals.waiting >= SILENCE:
             self._drain(wait=False, only=clock)  # units that fell silent are looked at again at once
             # A short run may be over, and its optimiser gone, before the next flush.
-            self._custody.keep(list(self._clocks.values()), self._stepping, last=False)
-        self._unread.discard(clock.index)
-        self._unread &= {c.index for c in self._clocks.values() if c.alive}
+            self._custody.keep(self._clocks.all, self._stepping, last=False)
+        self._clocks.was_read(clock)
         if self.governor.readings == 0:
             self.flush()
         self._reading_cost += perf_counter() - start
         self.governor.charge_reading(self._reading_cost)
         self._reading_cost = 0.0
-        if not self._unread:
+        if not self._clocks.unread:
             self._armed = self.governor.every == 1
 
     # -- from numbers to the record -----------------------------------------
 
     def _drain(self, wait: bool, only: Clock | None = None) -> None:
-        for clock in [only] if only is not None else list(self._clocks.values()):
+        for clock in [only] if only is not None else self._clocks.all:
             for drained in clock.vitals.drain(wait):
                 streams, unheard = drained.streams, clock.unheard - drained.first_step
                 if unheard > 0:
@@ -372,8 +355,8 @@ class Recorder:
         written = self._sink.seconds - self._sink_seconds  # by the flush before this one
         self._cost += written
         self._sink_seconds += written
-        elapsed = self._last_step - self._started
-        clocks = list(self._clocks.values())
+        elapsed = self._last_step - self._clocks.started
+        clocks = self._clocks.all
         self.summary.flush(clocks, self.governor, elapsed, last=wait)
         self._custody.keep(clocks, self._stepping, last=wait)
         cost = written + perf_counter() - start
@@ -386,18 +369,4 @@ class Recorder:
         self._clocks.clear()
         self._stepped.clear()
         self._collected.clear()
-        self._norms.clear()
-        self._starts.clear()
-        self._secants.clear()
-
-
-def _trained(clock: Clock) -> list[torch.Tensor]:
-    """The parameters that have a dense gradient now."""
-    return [p for p in clock.parameters() if _dense(p)]
-
-
-def _dense(parameter: torch.Tensor) -> bool:
-    gradient = parameter.grad
-    if gradient is None or gradient.is_meta:
-        return False
-    return gradient.layout is torch.strided and gradient.is_floating_point()
+        self._sizes.clear()

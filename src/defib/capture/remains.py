@@ -23,7 +23,8 @@ from numpy.typing import NDArray
 from defib.capture.border import Parcel, send
 from defib.capture.clock import Clock
 from defib.capture.graph import Tap, Walk
-from defib.capture.vitals import SILENCE, UnitState
+from defib.capture.liveness import UnitState
+from defib.capture.vitals import SILENCE
 from defib.core.ports import Sink
 from defib.core.remains import Remains
 from defib.core.remains_exhibit import KIND, preserve
@@ -52,12 +53,13 @@ PENDING = 16
 """Samplings of one layer that wait to be taken in at most."""
 
 EARLY_BYTES = 1 << 20
-"""Written without a wait at first, each time that there are more silent units by a tenth."""
+"""Written without a wait at first, of each layer that has more silent units by a tenth."""
 
-_GROWTH = 1.1
+_GROWTH = (1.1, 2.0)
+"""By how much a layer's silent units must have grown for that; later, once those bytes are written."""
 
 BYTES_A_SECOND = 8 << 20
-"""Remains are written again no faster than this times the budget: compressing takes time from training."""
+"""Remains are written again no faster than this times the budget: writing takes time from training."""
 
 
 @dataclass(eq=False)
@@ -74,6 +76,7 @@ class _Layer:
         known: Hashes of them, as far as there is room.
         began: Step of its first exhibit; -1 before.
         wanted: It has silent units, so that a deeper layer is worth sampling in full.
+        silent: Units that were silent when it was last written.
         under_way: Samples on their way to the host.
     """
 
@@ -85,6 +88,7 @@ class _Layer:
     seen: int = 0
     began: int = -1
     wanted: bool = False
+    silent: int = 0
     known: set[int] = field(default_factory=set)
     under_way: list[Parcel] = field(default_factory=list)
 
@@ -131,7 +135,6 @@ class Custody:
 
     def __init__(self, sink: Sink, budget: float, *, samples: bool = True) -> None:
         self._sink = sink
-        self._silent = 0
         self._early = EARLY_BYTES
         self._rate = BYTES_A_SECOND * max(budget, 1e-6)
         self._layers: dict[str, _Layer] = {}
@@ -192,19 +195,17 @@ class Custody:
     def _keep(self, clocks: Sequence[Clock], stepping: Clock | None, last: bool) -> None:
         self._settle(last)
         now = monotonic()
-        silent = sum(_silent(s) for c in clocks for p, s in c.vitals.states.items() if p in self._layers)
         # A short run has no second chance: at its end the optimiser may be gone before we are asked.
-        growth = _GROWTH if self._early > 0 else 2.0
-        if now >= self._next_write or last or silent > growth * self._silent:
-            self._silent = silent
-            weight = 0
-            for clock in clocks:
-                for path, state in clock.vitals.states.items():
-                    layer = self._layers.get(path)
-                    if layer is not None:
-                        weight += self._take(layer, state, clocks, clock, stepping)
-            self._early -= weight
-            self._next_write = now + weight / self._rate
+        growth = _GROWTH[0] if self._early > 0 else _GROWTH[1]
+        everything, weight = now >= self._next_write or last, 0
+        for clock in clocks:
+            for path, state in clock.vitals.states.items():
+                layer = self._layers.get(path)
+                if layer is not None and (everything or _silent(state) > growth * layer.silent):
+                    layer.silent = _silent(state)
+                    weight += self._take(layer, state, clocks, clock, stepping)
+        self._early -= weight
+        self._next_write = (now if everything else self._next_write) + weight / self._rate
         self._settle(last)
 
     def _layer(self, tap: Tap) -> _Layer | None:

@@ -49,7 +49,7 @@ class Secants:
         """
         chosen = _chosen(parameters)
         with torch.no_grad():
-            values, gradient = _sample(chosen), _sample([p.grad for p in chosen]) / scale
+            values, gradient = sampled(chosen), sampled([p.grad for p in chosen]) / scale
         identity = tuple((id(p), p.numel()) for p in chosen)
         self.waiting[index] = _Pair(step=step, identity=identity, gradient=gradient, values=values)
 
@@ -60,7 +60,7 @@ class Secants:
             self.waiting.pop(index, None)
             return
         with torch.no_grad():
-            pair.update = _sample(chosen) - pair.values
+            pair.update = sampled(chosen) - pair.values
 
     def meet(self, index: int, parameters: list[torch.Tensor], scale: Scale) -> tuple[int, Transfer] | None:
         """Right before the next step.
@@ -79,7 +79,7 @@ class Secants:
         if pair is None or pair.update is None or not _same(pair, chosen):
             return None
         with torch.no_grad():
-            following = _sample([p.grad for p in chosen]) / scale
+            following = sampled([p.grad for p in chosen]) / scale
             vectors = torch.stack([pair.gradient, following, pair.update])
             return pair.step, Transfer(vectors @ vectors.T)
 
@@ -97,7 +97,7 @@ def _same(pair: _Pair, parameters: list[torch.Tensor]) -> bool:
     return pair.identity == tuple((id(p), p.numel()) for p in parameters)
 
 
-def _sample(tensors: list[torch.Tensor | None] | list[torch.Tensor]) -> torch.Tensor:
+def sampled(tensors: list[torch.Tensor | None] | list[torch.Tensor]) -> torch.Tensor:
     """One entry in so many of all tensors together, shape (K,); float64, so that squares do not overflow."""
     flat = [plain(t).reshape(-1) for t in tensors if t is not None]
     stride = -(-sum(t.numel() for t in flat) // SAMPLE)

@@ -4,15 +4,17 @@ from collections.abc import Iterable, Sequence
 from importlib.metadata import version
 from platform import python_version
 
-import numpy as np
 import torch
 from torch import nn
 
 from defib.capture import taps
 from defib.capture.autopsy import Autopsies
+from defib.capture.curvature import Curvatures
 from defib.capture.recorder import Recorder
 from defib.core.kill import Prober
 from defib.core.ports import Sink
+from defib.core.precision import single
+from defib.core.sharpness import Surveyor
 
 
 class Session:
@@ -31,6 +33,8 @@ class Session:
         taps.engage(self._watch)
         if recorder.autopsies is not None:
             recorder.autopsies.engage()
+        if recorder.curvatures is not None:
+            recorder.curvatures.engage()
 
     @property
     def faults(self) -> int:
@@ -62,7 +66,7 @@ class Session:
             return
         try:
             step = self._recorder.steps - 1
-            self._sink.stream(-1, step, {f"log.{name}": np.array([value], np.float32)})
+            self._sink.stream(-1, step, {f"log.{name}": single([value])})
         except Exception as error:  # noqa: BLE001 - training goes on
             self._watch.failed(error)
 
@@ -82,6 +86,8 @@ class Session:
         taps.release(self._watch)
         if self._recorder.autopsies is not None:
             self._recorder.autopsies.close()
+        if self._recorder.curvatures is not None:
+            self._recorder.curvatures.close()
         try:
             self._recorder.close()
         except Exception as error:  # noqa: BLE001
@@ -92,8 +98,9 @@ class Session:
     def _fault(self, error: Exception, last: bool) -> None:
         data = {"error": f"{type(error).__name__}: {error}", "off": last}
         self._sink.event(-1, "watcher-fault", data)
-        if last and self._recorder.autopsies is not None:
-            self._recorder.autopsies.stop("the watcher switched itself off")
+        for extra in (self._recorder.autopsies, self._recorder.curvatures):
+            if last and extra is not None:
+                extra.stop("the watcher switched itself off")
 
 
 def start(
@@ -106,6 +113,7 @@ def start(
     inquire: Prober | None = None,
     memory: int = 0,
     keep_inputs: bool = True,
+    survey: Surveyor | None = None,
 ) -> Session:
     """Watch a model, or whatever is trained.
 
@@ -118,6 +126,7 @@ def start(
         inquire: Looks into killing steps; None for no autopsies.
         memory: Bytes that an autopsy may keep of the last steps.
         keep_inputs: Keep samples of what feeds a layer in the record.
+        survey: Measures the largest curvature of a batch's loss; None to leave that alone.
 
     Returns:
         The watch under way.
@@ -131,4 +140,6 @@ def start(
         recorder.autopsies = Autopsies(
             sink, recorder.names, inquire, memory, given=bool(recorder.names.layers())
         )
+    if survey is not None:
+        recorder.curvatures = Curvatures(sink, survey)
     return Session(recorder, sink)

@@ -15,12 +15,15 @@ from defib.capture.naming import Names
 from defib.capture.objective import ObjectiveReading
 from defib.capture.tokens import Tokens
 from defib.capture.windows import Windows
+from defib.core.objective import OBJECTIVE_COLUMNS
 from defib.core.ports import Sink
-from defib.core.run import OBJECTIVE_COLUMNS, Wiring
 from defib.core.site import Signal, Site
 from defib.core.tally import Tally
+from defib.core.wiring import Wiring
 
 _MOST_SKIP_EVENTS = 100
+_SHARE_MOVED = 0.05
+"""A dropout is told again only if its share has changed by more: schedules move it on every step."""
 _LIVENESS_BYTES_A_SECOND = 1 << 20
 """Liveness is written again no faster than this."""
 
@@ -47,6 +50,7 @@ class Summary:
         self._reached: set[str] = set()
         self._opaque: dict[str, str] = {}
         self._cuts: set[tuple[str, str]] = set()
+        self._dropped: dict[str, float] = {}
         self._unread: dict[Site, str] = {}
         self._loss_operations: tuple[str, ...] = ()
         self._owner: dict[str, int] = {}
@@ -70,6 +74,10 @@ class Summary:
         for operation, path in sorted(graph.cuts - self._cuts):
             self._sink.event(step, "cut", {"operation": operation, "layer": path})
         self._cuts |= graph.cuts
+        for path, share in sorted(graph.dropped.items()):
+            if abs(share - self._dropped.get(path, 0.0)) > _SHARE_MOVED:
+                self._sink.event(step, "dropout", {"layer": path, "share": round(share, 4)})
+                self._dropped[path] = share
         new = {t.wiring.site: t.wiring for t in graph.taps if t.wiring.site not in self._wirings}
         if new or not graph.reached <= self._reached:
             self._wirings.update(new)
@@ -88,6 +96,7 @@ class Summary:
         self._windows.cut(self._sink)
         self._wirings, self._reached, self._opaque, self._unread = {}, set(), {}, {}
         self._loss_operations = ()
+        self.non_finite = False  # what breaks after a treatment is news
         self._changed = True
 
     def unread(self, sites: dict[Site, str]) -> None:

@@ -12,25 +12,21 @@ Letters: ``T`` steps since the last drain, ``U`` units of all targets together.
 """
 
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from defib.capture.border import Numbers, Transfer
-from defib.capture.episodes import Episodes
 from defib.capture.kernels import row_liveness
-from defib.core.run import EPISODE_STEPS
+from defib.capture.liveness import UnitState
+from defib.core.reading import EPISODE_STEPS
 
 _GONE = torch.empty(0)
-SKIPS = "skips"
-"""Steps that a GradScaler skipped since the last one; not a stream of the record."""
-
+_cat = torch.cat  # a look into the torch module's large dict costs a cold step more than the call itself
 SILENCE = EPISODE_STEPS
 """Steps without a gradient that are taken for an event."""
-
-MASS = 20
-"""One in so many units of a layer makes a silence an event: single ones come and go all the time."""
 
 _BYTES = 16 << 20
 """Memory for gradients that wait to be drained."""
@@ -55,57 +51,6 @@ class Target:
     rows: bool
     units: int
     transposed: bool = False
-
-
-@dataclass
-class UnitState:
-    """Liveness of one target so far; arrays of shape (U,), -1 for never."""
-
-    first_alive: NDArray[np.int32]
-    last_alive: NDArray[np.int32]
-    alive_steps: NDArray[np.int32]
-    episodes: Episodes
-    steps: int = 0
-    last_step: int = -1
-
-    @classmethod
-    def unborn(cls, units: int) -> "UnitState":
-        never, none = np.full(units, -1, np.int32), np.zeros(units, np.int32)
-        return cls(never, never.copy(), alive_steps=none, episodes=Episodes.none(units))
-
-    def see(self, alive: NDArray[np.bool_], first_step: int, known: NDArray[np.bool_]) -> int:
-        """Take in the steps from ``first_step`` on.
-
-        Args:
-            alive: Non-zero gradient, shape (T, U).
-            first_step: Step of row 0.
-            known: Whether there was a gradient at all in that step, shape (T,).
-
-        Returns:
-            How many units fell silent together, if that is more than a few.
-        """
-        if not known.any():
-            return 0
-        alive = alive & known[:, None]
-        count = alive.sum(0, dtype=np.int32)
-        seen = count > 0
-        rows = len(alive)
-        was_alive = self.last_alive == self.last_step
-        first = np.argmax(alive, axis=0)
-        last = rows - 1 - np.argmax(alive[::-1], axis=0)
-        if known.all():
-            self.episodes.see(alive, count, first, last)
-        else:  # a step without a gradient is unknown, not silent
-            kept = alive[known]
-            self.episodes.see(kept, count, kept.argmax(0), len(kept) - 1 - kept[::-1].argmax(0))
-        born = seen & (self.first_alive < 0)
-        self.first_alive[born] = first_step + first[born]
-        self.last_alive[seen] = first_step + last[seen]
-        self.alive_steps += count
-        self.steps += int(known.sum())
-        self.last_step = int(first_step + np.flatnonzero(known)[-1])
-        fell = int((was_alive & ~seen).sum()) if rows >= SILENCE else 0
-        return fell if fell * MASS >= len(seen) else 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,7 +85,7 @@ class Vitals:
         self.states: dict[str, UnitState] = {}
         self._rows: list[torch.Tensor] = []
         self._missing: dict[int, set[int]] = {}
-        self._streams: dict[str, list[float | torch.Tensor]] = {"loss": [], "lr": [], "scale": [], SKIPS: []}
+        self._streams = _Streams([], [], [], [])
         self._start = 0
         self._under_way: list[_Stretch] = []
         self.aim(targets)
@@ -189,25 +134,31 @@ class Vitals:
         skips: float | torch.Tensor = 0.0,
     ) -> None:
         """One optimiser step: keep the gradients of the targets and the streams' new values."""
-        gradients = [p.grad for p in self._parameters]
-        streams = self._streams
-        streams["loss"].append(loss)
-        streams["lr"].append(lr)
-        streams["scale"].append(scale)
-        streams[SKIPS].append(skips)
-        if gradients:
-            for i in self._by_row:
-                gradient = gradients[i]
-                if gradient is not None:
-                    columns = self.targets[i].units if self.targets[i].transposed else None
-                    dense = not gradient.is_sparse
-                    gradients[i] = row_liveness(_local(gradient.detach()), columns) if dense else None
-            try:
-                row = torch.cat(gradients)  # type: ignore[arg-type]
-                self._rows.append(row.detach() if row.requires_grad else row)
-            except (TypeError, RuntimeError):  # a gradient is missing, sharded, or carries a graph
-                self._rows.append(self._patched(gradients))
+        losses, lrs, scales, skipped = self._streams
+        losses.append(loss)
+        lrs.append(lr)
+        scales.append(scale)
+        skipped.append(skips)
         self.step += 1
+        gradients = [p.grad for p in self._parameters]
+        if not gradients:
+            return
+        if self._by_row:
+            self._reduce(gradients)
+        try:
+            row = _cat(gradients)  # type: ignore[arg-type]
+            self._rows.append(row.detach() if row.requires_grad else row)
+        except (TypeError, RuntimeError):  # a gradient is missing, sharded, or carries a graph
+            self._rows.append(self._patched(gradients))
+
+    def _reduce(self, gradients: list[torch.Tensor | None]) -> None:
+        """Weight gradients that are read become one number a unit; a sparse one is taken for missing."""
+        for i in self._by_row:
+            gradient = gradients[i]
+            if gradient is not None:
+                columns = self.targets[i].units if self.targets[i].transposed else None
+                dense = not gradient.is_sparse
+                gradients[i] = row_liveness(_local(gradient.detach()), columns) if dense else None
 
     def _patched(self, gradients: list[torch.Tensor | None]) -> torch.Tensor:
         """As ``torch.cat``, with zeros for missing gradients, which are noted as missing."""
@@ -232,18 +183,18 @@ class Vitals:
         """
         if self.waiting:
             with torch.no_grad():
-                rows = torch.stack([row.detach().float() for row in self._rows]) if self._rows else None
+                rows = torch.stack(self._rows).float() if self._rows else None
                 stretch = _Stretch(
                     first_step=self._start,
                     targets=self.targets,
                     bounds=self._bounds,
                     missing=self._missing,
-                    streams={name: Numbers(values) for name, values in self._streams.items()},
+                    streams={name: Numbers(values) for name, values in self._streams._asdict().items()},
                     rows=Transfer(rows) if rows is not None else None,
                 )
             self._under_way.append(stretch)
             self._rows, self._missing, self._start = [], {}, self.step
-            self._streams = {name: [] for name in self._streams}
+            self._streams = _Streams([], [], [], [])
         arrived = []
         while self._under_way and (wait or self._under_way[0].ready):
             arrived.append(self._judge(self._under_way.pop(0)))
@@ -251,7 +202,8 @@ class Vitals:
 
     def _judge(self, stretch: "_Stretch") -> Drained:
         streams = {name: numbers.array() for name, numbers in stretch.streams.items()}
-        skips = {stretch.first_step + i: int(n) for i, n in enumerate(streams.pop(SKIPS)) if n > 0}
+        skipped = streams.pop("skips")
+        skips = {stretch.first_step + i: int(skipped[i]) for i in np.flatnonzero(skipped > 0).tolist()}
         if stretch.rows is None:
             return Drained(first_step=stretch.first_step, streams=streams, skips=skips, bad=None, silenced=0)
         values = stretch.rows.array()
@@ -266,6 +218,22 @@ class Vitals:
         return Drained(
             first_step=stretch.first_step, streams=streams, skips=skips, bad=bad, silenced=silenced
         )
+
+
+class _Streams(NamedTuple):
+    """Numbers of the waiting steps; all but the last go into the record.
+
+    Attributes:
+        loss: Loss.
+        lr: Learning rate.
+        scale: Loss scale.
+        skips: Steps that a GradScaler skipped since the one before.
+    """
+
+    loss: list[float | torch.Tensor]
+    lr: list[float | torch.Tensor]
+    scale: list[float | torch.Tensor]
+    skips: list[float | torch.Tensor]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,10 +5,14 @@ import torch
 from defib.capture.graph import LOSSES, Producer, State, Tap, Walk, Walker, crossings, is_map
 from defib.capture.naming import Names
 from defib.core.activation import Activation
-from defib.core.run import Crossing, Wiring
 from defib.core.site import Site
+from defib.core.wiring import Crossing, Wiring
 from defib.torchgraph.nodes import CASTS, NORMS, NOT_ELEMENTWISE, Node, collect, options, saved_tensor
 
+_JOINING_DATA = frozenset(
+    f"{name}Backward0" for name in ("Cat", "Stack", "Mm", "Bmm", "SparseAddmm", "IndexAdd", "ScatterAdd")
+)
+"""Operations that may take data beside what they were given; a frozen weight looks the same."""
 _CHANNELS_FIRST = ("Convolution", "BatchNorm", "GroupNorm", "InstanceNorm")
 
 
@@ -34,8 +38,19 @@ def walk(roots: list[Node], names: Names) -> Walk:
         loss_node=next((n for n in reversed(nodes) if n.name() in LOSSES), None),
         first=_first(walker),
         last=walker.producers[max(walker.producers)] if walker.producers else None,
+        entries=_entries(walker, nodes),
         cuts=frozenset((n.name(), _path(_last_producer(walker, n))) for n in walker.cuts),
+        dropped=_dropped(walker),
     )
+
+
+def _dropped(walker: Walker) -> dict[str, float]:
+    """The largest share that is dropped behind each layer."""
+    shares: dict[str, float] = {}
+    for node, share in walker.dropouts:
+        path = _path(_last_producer(walker, node))
+        shares[path] = max(share, shares.get(path, 0.0))
+    return shares
 
 
 def _last_producer(walker: Walker, node: Node) -> Producer | None:
@@ -62,6 +77,16 @@ def _first(walker: Walker) -> Producer | None:
     """The producer computed first; a transposed or cast weight is still a weight, and takes no data."""
     orders = [o for o, p in walker.producers.items() if p.node.name() not in CASTS]
     return walker.producers[min(orders)] if orders else None
+
+
+def _entries(walker: Walker, nodes: list[Node]) -> tuple[Producer, ...]:
+    """Producers that take data; none if data also joins further on (put beside it, an adjacency)."""
+    ends = {p.node for p in walker.producers.values()}
+    joining = [node for node in nodes if node.name() in _JOINING_DATA and node not in ends]
+    if any(child is None for node in joining for child, _ in node.next_functions):
+        return ()
+    found = [p for p in walker.producers.values() if p.node.name() not in CASTS]
+    return tuple(p for p in found if not _upstream(walker, p.node).sources)
 
 
 def _loss_operations(roots: list[Node], walker: Walker) -> tuple[str, ...]:

@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass
 
-from defib.core.finding import Confidence, Evidence
+from defib.core.evidence import Evidence
+from defib.core.finding import Confidence
 from defib.core.triage import Standstill
 from defib.probe.descent import Way
 

@@ -18,6 +18,8 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from defib.core.errors import UsageError
+
 _TORCH = str(Path(torch.__file__).parent) + os.sep
 _DEFIB = str(Path(__file__).parents[1]) + os.sep
 _OURS = (_TORCH, _DEFIB)
@@ -132,6 +134,16 @@ def where_raised(error: BaseException) -> str:
             found = f"{Path(name).name}:{trace.tb_lineno}"
         trace = trace.tb_next
     return found
+
+
+def told(what: str, error: Exception, layer: str = "") -> UsageError:
+    """One line: what raised, what it said, and where in the user's code; in which layer, if that is known."""
+    if isinstance(error, UsageError):
+        return error
+    places = (f"in layer {layer}" if layer else "", f"at {place}" if (place := where_raised(error)) else "")
+    where = " ".join(filter(None, places))
+    said = (str(error).strip().splitlines() or [""])[0]
+    return UsageError(f"{what} raised {type(error).__name__}: {said}" + (f" ({where})" if where else ""))
 
 
 def module_raised(error: BaseException, model: nn.Module) -> str:

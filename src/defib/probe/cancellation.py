@@ -21,8 +21,9 @@ from torch import Tensor
 from torch.func import grad, vmap
 
 from defib.core.triage import NoiseTest
+from defib.probe.batch import Piece
 from defib.probe.memory import allowed
-from defib.probe.objective import Objective, Piece
+from defib.probe.objective import Objective
 
 MOST = 512
 """Samples whose gradients are made; more make the noise test no clearer than it is."""

@@ -12,8 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from defib.core.activation import Activation
+from defib.probe.batch import Piece
 from defib.probe.graph import Graph
-from defib.probe.objective import Objective, Piece
+from defib.probe.objective import Objective
 from defib.torchgraph.nodes import Node, options, saved_tensor
 
 FLAT_NODES = ("SignBackward", "SgnBackward", "RoundBackward", "FloorBackward", "CeilBackward",

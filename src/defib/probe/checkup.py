@@ -1,21 +1,22 @@
 """One forward pass of a model before any training, run backward, and what both show."""
 
-import copy
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from defib.core.checkup import Checkup, GainLedger, LayerCheck, Reach
+from defib.core.diagnosis import Verdict
 from defib.core.errors import UsageError
-from defib.core.finding import Finding, Severity, Unseen, Verdict
+from defib.core.evidence import Unseen
+from defib.core.finding import Finding, Severity
 from defib.core.recurrence import Recurrence
 from defib.probe import judge
-from defib.probe.calls import Calls, Custom, custom_functions, module_raised, where_raised
+from defib.probe.batch import Loss, divided, loss_of, one_number, prepared
+from defib.probe.calls import Calls, Custom, custom_functions, module_raised, told
 from defib.probe.gains import Gains
 from defib.probe.graph import Graph, named
 from defib.probe.layers import LayerWatch, activations_of, is_chain, judged, sloped
@@ -25,8 +26,6 @@ from defib.probe.recurrence import RecurrenceWatch
 from defib.probe.replay import followed, why_only_once
 from defib.probe.state import untouched
 from defib.probe.untrue import Alignment, alignment
-
-Loss = Callable[..., Any]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,9 +60,7 @@ def check_up(model: nn.Module, batch: object, loss: Loss | None = None) -> Check
     Raises:
         UsageError: If the model or the loss raises, or the loss is not one number.
     """
-    model = getattr(model, "_orig_mod", model)  # torch.compile: the inside of what it makes is not visible
-    if any(isinstance(p, nn.parameter.UninitializedParameter) for p in model.parameters()):
-        model = copy.deepcopy(model)  # a lazy module cannot be made lazy again
+    model = prepared(model)
     if not any(p.requires_grad for p in model.parameters()):
         raise UsageError("the model has no parameter that requires a gradient")
     roots = (model, loss) if isinstance(loss, nn.Module) else (model,)
@@ -83,21 +80,6 @@ def check_up(model: nn.Module, batch: object, loss: Loss | None = None) -> Check
     return _report(model, passed, findings, alignments, samples)
 
 
-def divided(batch: object) -> tuple[tuple[Any, ...], dict[str, Any], Any]:
-    """A batch as positional arguments, keyword arguments, and target (None if there is none)."""
-    if isinstance(batch, Mapping):
-        return (), dict(batch), batch.get("labels")
-    if isinstance(batch, Sequence) and not isinstance(batch, (str, bytes)) and len(batch) >= 2:
-        *inputs, target = batch
-        first = inputs[0]
-        if len(inputs) == 1 and isinstance(first, Mapping):
-            return (), dict(first), target
-        if len(inputs) == 1 and isinstance(first, (tuple, list)):
-            return tuple(first), {}, target
-        return tuple(inputs), {}, target
-    return (batch,), {}, batch
-
-
 def _passes(
     model: nn.Module,
     loss: Loss | None,
@@ -112,45 +94,16 @@ def _passes(
             with calls:
                 output = model(*arguments, **options)
         except Exception as error:  # noqa: BLE001 - whatever the user's model raises
-            return _told("the model", error, module_raised(error, model))
+            return told("the model", error, module_raised(error, model))
         try:
             with calls:
                 value = loss_of(loss, output, target)
+            value = one_number(value)
         except UsageError as error:
             return error
         except Exception as error:  # noqa: BLE001 - whatever the user's loss raises
-            return _told("the loss", error)
-        if not isinstance(value, Tensor) or value.numel() != 1:
-            what = (
-                f"a tensor of shape {tuple(value.shape)}"
-                if isinstance(value, Tensor)
-                else type(value).__name__
-            )
-            return UsageError(f"the loss is to be one number, and is {what}")
+            return told("the loss", error)
         return _backward(model, value, watch, recurrent)
-
-
-def _told(what: str, error: Exception, layer: str = "") -> UsageError:
-    """One line: what raised, what it said, and where."""
-    places = (f"in layer {layer}" if layer else "", f"at {place}" if (place := where_raised(error)) else "")
-    place = " ".join(p for p in places if p)
-    said = (str(error).strip().splitlines() or [""])[0]
-    return UsageError(f"{what} raised {type(error).__name__}: {said}" + (f" ({place})" if place else ""))
-
-
-def loss_of(loss: Loss | None, output: Any, target: Any) -> Any:
-    """The loss, by the user's function or by what is usual for such targets."""
-    if loss is not None:
-        return loss(output, target)
-    own = getattr(output, "loss", None)
-    if own is not None:
-        return own
-    output = getattr(output, "logits", output)
-    if not isinstance(output, Tensor) or not isinstance(target, Tensor):
-        raise UsageError("no loss was given, and the model's output does not tell which one is meant")
-    if target.is_floating_point():
-        return functional.mse_loss(output, target)
-    return functional.cross_entropy(output, target)
 
 
 def _backward(
@@ -174,7 +127,7 @@ def _backward(
             value.sum(), list(parameters.values()), allow_unused=True, retain_graph=not once
         )
     except Exception as error:  # noqa: BLE001 - a backward of the user's own
-        return _told("the backward pass", error)
+        return told("the backward pass", error)
     finally:
         gains.forget()
     dense = (g if g is None or g.layout is torch.strided else g.to_dense() for g in found)

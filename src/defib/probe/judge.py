@@ -7,8 +7,10 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
+from defib.core.cause import Cause, Fault
 from defib.core.checkup import GainLedger, LayerCheck
-from defib.core.finding import Cause, Confidence, Evidence, Fault, Finding, Severity
+from defib.core.evidence import Evidence
+from defib.core.finding import Confidence, Finding, Severity
 from defib.probe.calls import Call, Calls
 from defib.probe.untrue import Alignment
 

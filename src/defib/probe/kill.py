@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from defib.core.finding import Unseen
+from defib.core.evidence import Unseen
 from defib.core.kill import Inquest, Kills, LayerKill
 from defib.probe.graph import Graph
 from defib.probe.ownstep import shares

@@ -75,7 +75,9 @@ class Ritz:
         return high - (high - low) / (1 - share)
 
 
-def lanczos(product: Product, start: Tensor, most: int, tolerance: float = 1e-3) -> Ritz:
+def lanczos(
+    product: Product, start: Tensor, most: int, tolerance: float = 1e-3, *, highest: bool = False
+) -> Ritz:
     """Runs until the largest is known and the smallest is known to be negative, or ``most`` steps.
 
     A smallest value that is not negative is never taken for known: further steps may lower it. An
@@ -88,6 +90,7 @@ def lanczos(product: Product, start: Tensor, most: int, tolerance: float = 1e-3)
         most: Steps at most.
         tolerance: Residual over max |t| at which the largest counts as known; ten times that over its
             own size for the smallest.
+        highest: Only the largest is asked for.
 
     Returns:
         Ritz values and vectors.
@@ -115,7 +118,7 @@ def lanczos(product: Product, start: Tensor, most: int, tolerance: float = 1e-3)
             rest, length = _orthogonal(fresh, basis[: step + 1])
         else:
             beside.append(length)
-            if step % 4 == 3 and _known(diagonal, beside, tolerance):
+            if (highest or step % 4 == 3) and _known(diagonal, beside, tolerance, highest):
                 break
         vector = rest / length
     return _ritz(diagonal, beside, basis[: len(diagonal)], exhausted=len(diagonal) == n)
@@ -133,12 +136,14 @@ def _orthogonal(vector: Tensor, basis: Tensor) -> tuple[Tensor, float]:
     return vector, after
 
 
-def _known(diagonal: list[float], beside: list[float], tolerance: float) -> bool:
-    """Whether the largest is known, and the smallest is known to be negative and how much."""
+def _known(diagonal: list[float], beside: list[float], tolerance: float, highest: bool) -> bool:
+    """Whether the largest is known, and unless only that counts, by how much the smallest is negative."""
     values, vectors = eigh_tridiagonal(diagonal, beside[:-1])
     bounds = np.abs(beside[-1] * vectors[-1])
     size = np.abs(values).max()
     high = bounds[-1] <= tolerance * size
+    if highest:
+        return bool(high)
     negative = values[0] < -1e-6 * size  # and not a zero that was rounded
     return bool(high and negative and bounds[0] <= 10 * tolerance * -values[0])
 

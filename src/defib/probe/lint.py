@@ -8,7 +8,9 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from defib.core.finding import Cause, Confidence, Evidence, Fault, Finding, Severity
+from defib.core.cause import Cause, Fault
+from defib.core.evidence import Evidence
+from defib.core.finding import Confidence, Finding, Severity
 from defib.probe.calls import Call, Calls
 
 _REGRESSION = {"mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss"}

@@ -12,13 +12,15 @@ import torch
 from torch import Tensor, nn
 
 from defib.core.errors import UsageError
-from defib.core.finding import Unseen
+from defib.core.evidence import Unseen
 from defib.core.triage import NoiseTest, TensorGradient, TensorState
+from defib.probe.batch import Piece
+from defib.probe.calls import told
 from defib.probe.cancellation import CANCELLED, Samples, noise_test, samples
 from defib.probe.census import Census, census
 from defib.probe.curvature import Spectrum, spectrum
 from defib.probe.descent import Way, degenerate_way, gradient_step, quasi_newton, saddle_way
-from defib.probe.objective import Objective, Piece, told, wider
+from defib.probe.objective import Objective, wider
 
 WIDE = 200_000
 """Parameters up to which everything is done in float64; beyond, only gradient and structure are."""

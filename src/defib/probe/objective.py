@@ -8,103 +8,15 @@ function.
 Letters: ``P`` parameters that require a gradient, ``theta`` all of them as one vector ``(P,)``.
 """
 
-import copy
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from itertools import islice
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from defib.core.errors import UsageError
-from defib.probe.calls import where_raised
-from defib.probe.checkup import divided, loss_of
+from defib.probe.batch import Loss, Piece, loss_of, mapped, one_number
 from defib.probe.state import Generators
-
-Loss = Callable[..., Any]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Piece:
-    """One batch.
-
-    Attributes:
-        arguments: Positional arguments of the model.
-        options: Its keyword arguments.
-        target: What the loss compares with; None if the model knows it.
-        samples: Size of the first dimension; 1 if no tensor has one.
-    """
-
-    arguments: tuple[Any, ...]
-    options: dict[str, Any]
-    target: Any
-    samples: int
-
-    def tensors(self) -> list[Tensor]:
-        """Every tensor that has one entry a sample along its first dimension, inputs first."""
-        found = [t for t in _tensors((self.arguments, self.options, self.target)) if t.ndim]
-        return [t for t in found if t.shape[0] == self.samples]
-
-    def replaced(self, change: Callable[[Tensor], Tensor]) -> "Piece":
-        """The same batch with each of its tensors changed."""
-        changed = _mapped((self.arguments, self.options, self.target), change)
-        return Piece(arguments=changed[0], options=changed[1], target=changed[2], samples=self.samples)
-
-    def part(self, start: int, stop: int) -> "Piece":
-        """Some of its samples, next to each other."""
-        return self._cut(slice(start, stop), stop - start)
-
-    def spread(self, most: int) -> "Piece":
-        """At most so many of its samples, evenly spread: data is often sorted."""
-        if self.samples <= most:
-            return self
-        places = torch.linspace(0, self.samples - 1, most).long()
-        return self._cut(places, most)
-
-    def _cut(self, which: slice | Tensor, samples: int) -> "Piece":
-        def cut(tensor: Tensor) -> Tensor:
-            if not tensor.ndim or tensor.shape[0] != self.samples:
-                return tensor
-            return tensor[which.to(tensor.device) if isinstance(which, Tensor) else which]
-
-        found = self.replaced(cut)
-        return Piece(arguments=found.arguments, options=found.options, target=found.target, samples=samples)
-
-
-def pieces(data: object, most: int) -> tuple[Piece, ...]:
-    """One batch or several as pieces.
-
-    Args:
-        data: A batch (a tuple, a mapping, a tensor, a list of tensors), or several: an iterator, a
-            data loader, a list of tuples or mappings.
-        most: How many of several are taken.
-
-    Returns:
-        At least one piece.
-
-    Raises:
-        UsageError: If there is no batch in it.
-    """
-    several = hasattr(data, "__next__") or type(data).__name__ == "DataLoader"
-    if isinstance(data, list):
-        several = bool(data) and all(isinstance(b, (tuple, list, Mapping)) for b in data)
-    batches: Sequence[object] = list(islice(data, most)) if several else [data]  # type: ignore[call-overload]
-    if not batches:
-        raise UsageError("there is no batch in the data")
-    return tuple(_piece(batch) for batch in batches)
-
-
-def _piece(batch: object) -> Piece:
-    arguments, options, target = divided(batch)
-    sized = [t for t in _tensors((arguments, options)) if t.ndim]
-    return Piece(
-        arguments=arguments,
-        options=options,
-        target=target,
-        samples=int(sized[0].shape[0]) if sized and sized[0].shape[0] else 1,
-    )
 
 
 class Objective:
@@ -176,7 +88,7 @@ class Objective:
 
         Raises:
             UsageError: If the loss is not one number.
-        """
+        """  # noqa: DOC502 - the check below raises it
         if rewind:
             self._generators.restore()
         piece = piece if self.dtype is None else piece.replaced(self._cast)
@@ -184,19 +96,12 @@ class Objective:
         held |= {n: self._cast(b).clone() for n, b in self._buffers.items()}
         held |= dict(zip(self.names, leaves, strict=True))
         output = functional_call(self.model, held, piece.arguments, piece.options)
-        value = loss_of(self._loss, output, piece.target)
-        if not isinstance(value, Tensor) or value.numel() != 1:
-            what = (
-                f"a tensor of shape {tuple(value.shape)}"
-                if isinstance(value, Tensor)
-                else type(value).__name__
-            )
-            raise UsageError(f"the loss is to be one number, and is {what}")
+        value = one_number(loss_of(self._loss, output, piece.target))
         return output, value.reshape(())
 
     def compare(self, output: Any, target: Any) -> Tensor:
         """The loss of an output that is already there."""
-        target = _mapped(target, self._cast)
+        target = mapped(target, self._cast)
         return loss_of(self._loss, output, target).reshape(())  # type: ignore[no-any-return]
 
     def value(self, theta: Tensor) -> float:
@@ -276,44 +181,3 @@ def wider(objective: Objective) -> tuple[Objective, str]:
         said = (str(error).strip().splitlines() or [""])[0]
         return objective, f"{type(error).__name__}: {said}"
     return new, ""
-
-
-def prepared(model: nn.Module) -> nn.Module:
-    """The model that is looked at: the inside of a compiled one, a copy of a lazy one."""
-    model = getattr(model, "_orig_mod", model)
-    if any(isinstance(p, nn.parameter.UninitializedParameter) for p in model.parameters()):
-        return copy.deepcopy(model)  # a lazy module cannot be made lazy again
-    return model
-
-
-def told(what: str, error: Exception) -> UsageError:
-    """One line: what raised, what it said, and where in the user's code."""
-    if isinstance(error, UsageError):
-        return error
-    place = where_raised(error)
-    said = (str(error).strip().splitlines() or [""])[0]
-    return UsageError(f"{what} raised {type(error).__name__}: {said}" + (f" (at {place})" if place else ""))
-
-
-def _tensors(value: Any) -> Iterator[Tensor]:
-    """Every tensor in nested tuples, lists and mappings."""
-    if isinstance(value, Tensor):
-        yield value
-    elif isinstance(value, Mapping):
-        for each in value.values():
-            yield from _tensors(each)
-    elif isinstance(value, (tuple, list)):
-        for each in value:
-            yield from _tensors(each)
-
-
-def _mapped(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
-    """The same nest with each tensor changed."""
-    if isinstance(value, Tensor):
-        return change(value)
-    if isinstance(value, Mapping):
-        return {k: _mapped(v, change) for k, v in value.items()}
-    if isinstance(value, (tuple, list)):
-        found = [_mapped(v, change) for v in value]
-        return found if isinstance(value, list) else tuple(found)
-    return value

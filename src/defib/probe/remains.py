@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from defib.core.errors import UsageError
-from defib.core.finding import Unseen
+from defib.core.evidence import Unseen
 from defib.core.remains import Remains
-from defib.probe.checkup import divided
+from defib.probe.batch import divided
 from defib.probe.graph import Graph, Owned, named
 from defib.probe.rates import Rates
 from defib.probe.rehearsal import Rehearsal

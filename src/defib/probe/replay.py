@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.autograd.graph import GradientEdge
 
 from defib.core.checkup import GainLedger
-from defib.core.finding import Unseen
+from defib.core.evidence import Unseen
 from defib.probe.gains import Gains
 from defib.probe.graph import Graph, Kind
 from defib.torchgraph.nodes import FUSED_ATTENTION, RECURRENT, Node

@@ -18,9 +18,8 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.utils import _pytree as pytree
 
-from defib.core.errors import UsageError
 from defib.core.kill import Call
-from defib.probe.calls import where_raised
+from defib.probe.calls import told
 from defib.probe.products import Products, Use
 from defib.probe.state import Generators
 from defib.torchgraph.witness import agree, output_tensors, witness
@@ -62,7 +61,7 @@ def rerun(
 
     Raises:
         UsageError: If the model raises.
-    """
+    """  # noqa: DOC501, DOC502 - told() makes one
     learning = {n: p.requires_grad for n, p in model.named_parameters()}
     leaves = {n: v.detach().requires_grad_(learning[n]) for n, v in values.items() if n in learning}
     # What makes a weight out of it (weight norm) is no weight; such a layer is known by its bias.
@@ -79,17 +78,11 @@ def rerun(
             with notes, _autocast(call):
                 output = functional_call(model, {**leaves, **buffers}, arguments, options)
         except Exception as error:
-            raise UsageError(_told(error)) from error
+            raise told("the model", error) from error
         outputs += output_tensors(output)
         same = same and agree(call.witness, witness(output))
     now.restore()
     return Passed(uses=notes.uses, outputs=outputs, leaves=leaves, same=same)
-
-
-def _told(error: Exception) -> str:
-    place = where_raised(error)
-    said = (str(error).strip().splitlines() or [""])[0]
-    return f"the model raised {type(error).__name__}: {said}" + (f" (at {place})" if place else "")
 
 
 def _fresh(value: Any) -> Any:

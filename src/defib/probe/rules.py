@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from defib.core.finding import Cause
+from defib.core.cause import Cause
 
 
 @dataclass(frozen=True, kw_only=True)

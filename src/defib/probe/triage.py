@@ -14,8 +14,9 @@ from torch import Tensor, nn
 from defib.core.triage import Escape, Standstill, Triage
 from defib.probe import stationary, structure
 from defib.probe.answers import Notes, Said
+from defib.probe.batch import Loss, pieces, prepared
 from defib.probe.look import Look, frozen
-from defib.probe.objective import Loss, Objective, pieces, prepared
+from defib.probe.objective import Objective
 from defib.probe.state import untouched
 from defib.probe.zeros import output_layer
 

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from defib.core.finding import Unseen
+from defib.core.evidence import Unseen
 from defib.probe.certificates.bends import Activated
 from defib.probe.certificates.builder import build
 from defib.probe.certificates.linear import Copying, Product

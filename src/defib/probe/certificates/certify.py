@@ -11,6 +11,7 @@ from defib.core.certificate import BatchNormCertificate, Certificate, PathCertif
 from defib.core.domain import Box, DataRange, Domain, Everything, range_of
 from defib.core.errors import UsageError
 from defib.core.site import Site
+from defib.probe.batch import divided
 from defib.probe.certificates import paths
 from defib.probe.certificates.batch_norm import batch_norm_certificate
 from defib.probe.certificates.bends import Activated
@@ -24,7 +25,6 @@ from defib.probe.certificates.regions import BoxRegion, Region, in_words, region
 from defib.probe.certificates.samples import Sender, pieces
 from defib.probe.certificates.tracing import Inputs, Traced, named, traced, unfused
 from defib.probe.certificates.verdicts import UNJUDGED, Looked, Unit, inside, layer_certificate
-from defib.probe.checkup import divided
 from defib.probe.state import untouched
 
 _AT_ONCE = 256

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, fx
 
 from defib.core.certificate import LayerCertificate, Method, UnitCertificate, UnitVerdict
-from defib.core.finding import Unseen
+from defib.core.evidence import Unseen
 from defib.probe.certificates import paths
 from defib.probe.certificates.bounds import Bounds
 from defib.probe.certificates.effort import Effort
