@@ -4,7 +4,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from defib.core.finding import Cause, Finding
+from defib.core.cause import Cause
+from defib.core.finding import Finding
 from defib.core.kill import EXHIBIT, LayerKill
 from defib.core.run import Exhibit, RunView
 from defib.diagnosis import engine

@@ -6,8 +6,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from defib.core.finding import Cause, Finding, Severity
-from defib.core.run import Event, RunView, Series
+from defib.core.cause import Cause
+from defib.core.finding import Finding, Severity
+from defib.core.run import Event, RunView
+from defib.core.series import Series
 from defib.diagnosis.case_parts import CLASSES, REGRESSION, objective_of, shaped, sizes_of, stepped
 from defib.diagnosis.cases import Plan, broken_loss, falling_loss, flat_loss, run_of
 from defib.diagnosis.engine import diagnose
@@ -75,7 +77,27 @@ def test_an_output_that_cannot_fit_comes_before_the_scale_of_the_data() -> None:
 
 def classifier(plans: Iterable[Plan], norms: dict[str, tuple[float, float]], spread: float = 1e-6) -> RunView:
     run = run_of(*plans, loss=flat_loss(), norms=sizes_of(norms))
-    return replace(run, objective=objective_of({**CLASSES, "output_spread": spread}))
+    objective = objective_of({**CLASSES, "output_spread": spread})
+    objective.columns["output_spread"][0] = 0.3
+    return replace(run, objective=objective)
+
+
+def test_units_that_died_after_the_answers_were_all_the_same_are_a_consequence() -> None:
+    plans = (Plan(path="fc1"), Plan(path="fc2", dies={**dict.fromkeys(range(8), 40), 0: 0, 1: 0}))
+    run = classifier(plans, {f"{p}.weight": (4.0, 0.01) for p in ("fc1", "fc2", "head")})
+    assert alarms(run)[0].rule == "dead-unit"
+    assert run.objective is not None
+    run.objective.columns["output_spread"][0] = 1e-6
+    (root,) = alarms(run)
+    assert (root.rule, root.cause) == ("constant-predictor", Cause.INPUT_IGNORED)
+    assert inside(root) >= {"dead-unit"}
+
+
+def test_a_layer_that_was_born_dead_explains_answers_that_never_differed() -> None:
+    run = classifier((Plan(path="fc1"), Plan(path="fc2", dies=ALL)), {"fc1.weight": (4.0, 0.01)})
+    assert run.objective is not None
+    run.objective.columns["output_spread"][0] = 1e-6
+    assert alarms(run)[0].rule == "dead-unit"
 
 
 def test_large_steps_hold_the_units_that_they_kill() -> None:

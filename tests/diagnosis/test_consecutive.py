@@ -8,8 +8,10 @@ import torch
 from torch import nn
 
 import defib
-from defib.core.finding import Cause, Severity
-from defib.core.run import Pairs, RunView
+from defib.core.cause import Cause
+from defib.core.finding import Severity
+from defib.core.optimizer import Pairs
+from defib.core.run import RunView
 from defib.diagnosis.case_parts import CLASSES, objective_of
 from defib.diagnosis.cases import Plan, run_of
 from defib.diagnosis.measures.consecutive import consecutive

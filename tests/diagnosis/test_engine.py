@@ -7,9 +7,13 @@ from dataclasses import asdict, replace
 import numpy as np
 import pytest
 
-from defib.core.finding import Cause, Confidence, Fault, Finding, Severity, Unseen, Verdict
-from defib.core.run import Event, Layer, RunView
+from defib.core.cause import Cause, Fault
+from defib.core.diagnosis import Verdict
+from defib.core.evidence import Unseen
+from defib.core.finding import Confidence, Finding, Severity
+from defib.core.run import Event, RunView
 from defib.core.site import Signal, Site
+from defib.core.wiring import Layer
 from defib.diagnosis.cases import Plan, broken_loss, flat_loss, relapsing_loss, run_of
 from defib.diagnosis.engine import diagnose, judge
 from defib.diagnosis.measures.ledger import backward_ledger, main_path

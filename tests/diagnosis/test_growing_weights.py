@@ -1,11 +1,12 @@
 """Weights that are each a few times too large, and together multiply the signal."""
 
-from defib.core.finding import Cause
+from defib.core.cause import Cause
+from defib.diagnosis.case_weights import multiplying
 from defib.diagnosis.cases import flat_loss
 from defib.diagnosis.measures.gains import first_gains, first_growth, growth
 from defib.diagnosis.measures.ledger import main_path
 from defib.diagnosis.measures.wires import Wires
-from defib.diagnosis.rules.initialisation import Initialisation, multiplying
+from defib.diagnosis.rules.initialisation import Initialisation
 
 
 def test_the_factors_along_the_depth_are_multiplied() -> None:

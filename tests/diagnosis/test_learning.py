@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from defib.core.run import Series
+from defib.core.series import Series
 from defib.diagnosis.cases import Plan, broken_loss, falling_loss, flat_loss, relapsing_loss, run_of
 from defib.diagnosis.measures.learning import Outcome, change_at, judge, learning
 

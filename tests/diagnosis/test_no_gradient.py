@@ -1,6 +1,7 @@
 """Small real trainings in which parts of the network get no gradient, each for another reason."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import defib
-from defib.core.finding import Cause, Diagnosis, Finding, Severity
+from defib.core.cause import Cause
+from defib.core.diagnosis import Diagnosis
+from defib.core.finding import Finding, Severity
+from defib.diagnosis.case_gradients import zero_again
+from defib.diagnosis.cases import flat_loss
+from defib.diagnosis.rules.zero_gradient import ZeroGradient
 
 
 @pytest.fixture(autouse=True)
@@ -179,3 +185,57 @@ def stated(folder: Path, scale: float | None) -> float:
 def test_the_stated_loss_scale_does_not_depend_on_the_one_in_force(tmp_path: Path) -> None:
     """At first next to all is lost, with a scale of 8 a fifth: what is left differs, the truth does not."""
     assert stated(tmp_path, None) == stated(tmp_path, 8.0)
+
+
+def steps_after(take: Callable[[torch.optim.Optimizer], None], folder: Path) -> Finding:
+    """The first finding of a training in which something is done to the gradients before each step."""
+    model = Net()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
+    with defib.watch(model, optimizer, output=folder / "run.rec", every=4) as run:
+        for _ in range(120):
+            x = torch.randn(64, 8)
+            cross_entropy(model(x), x).backward()
+            take(optimizer)
+            optimizer.step()
+    assert run.faults == 0
+    return defib.diagnose(folder / "run.rec").findings[0]
+
+
+@pytest.mark.parametrize("to_none", [True, False])
+def test_gradients_that_are_taken_away_before_the_step_are_told_apart_from_a_missing_path(to_none, tmp_path):
+    found = steps_after(lambda o: o.zero_grad(set_to_none=to_none), tmp_path)
+    assert (found.rule, found.cause, found.severity) == (
+        "zero-gradient",
+        Cause.GRADIENTS_DROPPED,
+        Severity.ERROR,
+    )
+
+
+class Factors(nn.Module):
+    """A product of two factors that both begin at zero, beside a layer that is frozen."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.base = nn.Linear(8, 2).requires_grad_(False)
+        self.a, self.b = nn.Parameter(torch.zeros(8, 3)), nn.Parameter(torch.zeros(3, 2))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.tanh(self.base(x) + x @ self.a @ self.b)
+
+
+def test_two_factors_of_zero_block_each_other_and_nobody_took_their_gradients(tmp_path):
+    found = diagnosed(nn.Sequential(Factors(), nn.Linear(2, 2).requires_grad_(False)), tmp_path).findings[0]
+    assert (found.rule, found.cause) == ("zero-gradient", Cause.BLOCKED)
+
+
+def test_gradients_that_stay_are_not_said_to_be_taken_away(tmp_path):
+    found = steps_after(lambda _: None, tmp_path)
+    assert found.cause is not Cause.GRADIENTS_DROPPED
+
+
+@pytest.mark.parametrize(("kind", "cause"), [("Linear", Cause.GRADIENTS_DROPPED), ("LowRank", Cause.BLOCKED)])
+def test_only_of_a_plain_layer_it_is_known_that_its_gradient_is_never_zero_by_itself(kind, cause):
+    run = zero_again(flat_loss())
+    run = replace(run, layers=tuple(replace(layer, kind=kind) for layer in run.layers))
+    (finding,) = ZeroGradient().check(run)
+    assert finding.cause is cause

@@ -5,7 +5,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from defib.core.finding import Cause, Severity, Verdict
+from defib.core.cause import Cause
+from defib.core.diagnosis import Verdict
+from defib.core.finding import Severity
 from defib.core.run import Event, Exhibit, RunView
 from defib.diagnosis.case_parts import CLASSES, REGRESSION, objective_of, sizes_of, stepped
 from defib.diagnosis.cases import Plan, broken_loss, falling_loss, flat_loss, run_of

@@ -9,7 +9,8 @@ import torch
 from torch import nn
 
 import defib
-from defib.core.finding import Cause, Confidence
+from defib.core.cause import Cause
+from defib.core.finding import Confidence
 from defib.core.run import RunView
 from defib.diagnosis.engine import diagnose
 from defib.diagnosis.rules.update_lost import UpdateLost

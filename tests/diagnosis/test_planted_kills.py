@@ -10,7 +10,7 @@ import pytest
 import torch
 from planted import Kill, Trained, faults, plant
 
-from defib.core.finding import Cause
+from defib.core.cause import Cause
 
 CHOSEN = [
     Kill(optimizer=optimizer, manner=manner, net=net, seed=1000 + i)

@@ -13,9 +13,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import defib
-from defib.core.finding import Cause, Evidence
-from defib.core.run import Crossing, RunView
+from defib.core.cause import Cause
+from defib.core.evidence import Evidence
+from defib.core.run import RunView
 from defib.core.site import Signal
+from defib.core.wiring import Crossing
 from defib.diagnosis.cases import Plan, run_of
 from defib.diagnosis.measures.ledger import COLUMNS, Ledger, backward_ledger, blind_spots, main_path
 from defib.diagnosis.measures.wires import Wires

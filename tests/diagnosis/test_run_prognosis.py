@@ -5,11 +5,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from defib.core.finding import Fault, Finding
+from defib.core.cause import Fault
+from defib.core.finding import Finding
+from defib.core.optimizer import Optimizer
 from defib.core.prognosis import Mechanism, Outlook
+from defib.core.reading import EPISODE_STEPS, LENGTHS
 from defib.core.remains import Part, Remains
 from defib.core.remains_exhibit import KIND, preserve, recover
-from defib.core.run import EPISODE_STEPS, LENGTHS, Exhibit, Optimizer, RunView, Series
+from defib.core.run import Exhibit, RunView
+from defib.core.series import Series
 from defib.diagnosis.cases import Plan, run_of
 from defib.diagnosis.engine import diagnose
 from defib.diagnosis.prognosis.of_run import forecast, remains_of

@@ -10,9 +10,10 @@ from torch import Tensor, nn
 
 import defib
 from defib.core.activation_index import activations
-from defib.core.finding import Cause, Finding, Severity
-from defib.core.run import Wiring
+from defib.core.cause import Cause
+from defib.core.finding import Finding, Severity
 from defib.core.site import Site
+from defib.core.wiring import Wiring
 from defib.diagnosis.rules.linear_unit import _straight
 
 

@@ -3,14 +3,16 @@
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from defib.core.finding import Aftermath, Diagnosis, Finding, Severity, Treated
+from defib.core.aftermath import Aftermath, Treated
+from defib.core.diagnosis import Diagnosis
+from defib.core.finding import Finding, Severity
 from defib.core.run import Event, RunView
 from defib.core.window import since
 
 ENOUGH = 200
 """Steps since a treatment in which every rule can find what it looks for: the most that one asks for."""
 
-_ENDS = ("done", "refused", "rolled-back", "failed")
+_ENDS = ("done", "refused", "rolled-back", "failed", "undone")
 
 
 def aftermath(run: RunView, judge: Callable[[RunView], Diagnosis]) -> tuple[Treated, ...]:
@@ -33,6 +35,10 @@ def aftermath(run: RunView, judge: Callable[[RunView], Diagnosis]) -> tuple[Trea
     for number, event in enumerate(events):
         done = event.data["stage"] == "done"
         again = next((e.step for e in events[number + 1 :] if _once_more(event, e)), None)
+        back = next((e.step for e in events[number + 1 :] if _taken_back(event, e)), None)
+        if done and back is not None:
+            found.append(_treated(run, event, None, 0, back, Aftermath.NOT_ASKED))
+            continue
         if done and again is None and event.data.get("rule") and event.step not in later:
             later[event.step] = judge(since(run, event.step))
         found.append(_treated(run, event, later.get(event.step), event.step - before, again))
@@ -50,7 +56,21 @@ def _once_more(event: Event, other: Event) -> bool:
     return same and own["stage"] == its["stage"] == "done" and other.step > event.step
 
 
-def _treated(run: RunView, event: Event, later: Diagnosis | None, before: int, again: int | None) -> Treated:
+def _taken_back(event: Event, other: Event) -> bool:
+    """Whether a later event says that this very treatment was undone."""
+    own, its = event.data, other.data
+    same = all(own.get(name) == its.get(name) for name in ("treatment", "rule", "layer", "dose"))
+    return same and own["stage"] == "done" and its["stage"] == "undone"
+
+
+def _treated(
+    run: RunView,
+    event: Event,
+    later: Diagnosis | None,
+    before: int,
+    again: int | None,
+    ended: Aftermath = Aftermath.STAYS,
+) -> Treated:
     """What came of one treatment.
 
     Args:
@@ -58,7 +78,8 @@ def _treated(run: RunView, event: Event, later: Diagnosis | None, before: int, a
         event: The treatment.
         later: What is found since.
         before: Steps between it and the treatment before it.
-        again: Step of the next treatment for the same finding; None if there was none.
+        again: Step of the next treatment for the same finding, or of its undoing; None if there was none.
+        ended: What that says about the finding.
 
     Returns:
         It with the state of its finding.
@@ -66,7 +87,7 @@ def _treated(run: RunView, event: Event, later: Diagnosis | None, before: int, a
     data: dict[str, Any] = event.data
     steps = max(0, (run.steps if again is None else again) - max(event.step, 0))
     rule, layer = str(data.get("rule", "")), str(data.get("layer", ""))
-    state = Aftermath.NOT_ASKED if again is None else Aftermath.STAYS
+    state = Aftermath.NOT_ASKED if again is None else ended
     if data["stage"] == "done" and rule and later is not None:
         state = _state(later, rule, layer, steps >= (min(before, ENOUGH) if before > 0 else ENOUGH))
     return Treated(

@@ -4,8 +4,10 @@ from dataclasses import replace
 
 import numpy as np
 
-from defib.core.finding import Unseen
-from defib.core.run import Event, Layer, RunView
+from defib.core.evidence import Unseen
+from defib.core.run import Event, RunView
+from defib.core.wiring import Layer
+from defib.diagnosis.case_parts import CLASSES, objective_of
 from defib.diagnosis.cases import Plan, flat_loss, norms_of, run_of
 
 
@@ -33,13 +35,26 @@ def mostly_without_gradient(loss: np.ndarray[tuple[int], np.dtype[np.float64]]) 
 def hardly_read(loss: np.ndarray[tuple[int], np.dtype[np.float64]]) -> RunView:
     """Three readings, all gradients zero."""
     zeros = {"fc1.weight": np.zeros(3), "fc1.bias": np.zeros(3), "head.weight": np.zeros(3)}
-    return run_of(Plan(path="fc1"), loss=loss, norms=norms_of(zeros))
+    return run_of(Plan(path="fc1", gradient=(0.0, 0.0)), loss=loss, norms=norms_of(zeros))
 
 
-def never_reached(loss: np.ndarray[tuple[int], np.dtype[np.float64]]) -> RunView:
-    """No gradient was found on twenty readings."""
+def never_reached(
+    loss: np.ndarray[tuple[int], np.dtype[np.float64]], owner: int = 0, output: str = ""
+) -> RunView:
+    """No gradient was found on twenty readings; the output layer, if it is known, and who owns the layers."""
     run = run_of(Plan(path="fc1"), loss=loss)
-    return replace(run, facts={**run.facts, "overhead": {"readings": 20}})
+    return replace(
+        run,
+        facts={**run.facts, "overhead": {"readings": 20}},
+        layers=tuple(replace(layer, optimizer=owner) for layer in run.layers),
+        objective=objective_of(CLASSES, output=output) if output else None,
+    )
+
+
+def zero_again(loss: np.ndarray[tuple[int], np.dtype[np.float64]]) -> RunView:
+    """Gradients reach the units, and the parameters' are exactly zero, all of them."""
+    zeros = {name: np.zeros(20) for name in ("fc1.weight", "fc1.bias", "head.weight", "head.bias")}
+    return run_of(Plan(path="fc1"), loss=loss, norms=norms_of(zeros))
 
 
 def stepping_copies(gradient: float) -> RunView:

@@ -65,11 +65,11 @@ def classifier(
     return replace(run, objective=objective_of({**CLASSES, **columns}))
 
 
-def relu_scores(loss: np.ndarray[tuple[int], np.dtype[np.float64]]) -> RunView:
-    """A classification whose scores go through a ReLU."""
+def relu_scores(loss: np.ndarray[tuple[int], np.dtype[np.float64]], off: tuple[int, ...] = ()) -> RunView:
+    """A classification whose scores go through a ReLU; those of some classes are off for good."""
     run = run_of(
         Plan(path="fc1"),
-        Plan(path="head"),
+        Plan(path="head", rates=dict.fromkeys(off, 0.0)),
         output="other",
         loss=loss,
         loss_operations=("NllLossBackward0", "LogBackward0", "DivBackward0", "ReluBackward0"),

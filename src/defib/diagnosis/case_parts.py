@@ -6,16 +6,11 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from defib.core.run import (
-    OBJECTIVE_COLUMNS,
-    Exhibit,
-    Norms,
-    Objective,
-    Pairs,
-    Reading,
-    RunView,
-    Series,
-)
+from defib.core.objective import OBJECTIVE_COLUMNS, Objective
+from defib.core.optimizer import Norms, Pairs
+from defib.core.reading import Reading
+from defib.core.run import Exhibit, RunView
+from defib.core.series import Series
 from defib.core.site import Signal
 
 Array = NDArray[np.float64]
@@ -220,3 +215,25 @@ def _scaled(reading: Reading, path: str, factor: Array) -> Reading:
         zero=np.where(factor > 0, tally.zero, tally.count),
     )
     return replace(reading, tally=tally)
+
+
+def related(run: RunView, strength: float, cut: float = 0.0) -> RunView:
+    """The same run, of whose inputs and targets that distance correlation was read.
+
+    Args:
+        run: The run.
+        strength: Of the samples as they are.
+        cut: Of samples that are cut along the second axis.
+
+    Returns:
+        The run; its batches of 64 differ.
+    """
+    assert run.objective is not None
+    count = len(run.objective.steps)
+    columns = {
+        "relation": np.full(count, strength),
+        "relation_samples": np.full(count, 64.0),
+        "relation_second_first": np.full(count, cut),
+        "label_mean": np.linspace(4.0, 5.0, count),
+    }
+    return replace(run, objective=replace(run.objective, columns={**run.objective.columns, **columns}))

@@ -13,9 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from defib.core.activation_index import activation_named
-from defib.core.run import Event, Layer, Liveness, Norms, Optimizer, Reading, RunView, Series, Wiring
+from defib.core.optimizer import Norms, Optimizer
+from defib.core.reading import Liveness, Reading
+from defib.core.run import Event, RunView
+from defib.core.series import Series
 from defib.core.site import Signal, Site
 from defib.core.tally import Tally
+from defib.core.wiring import Layer, Wiring
 
 Array = NDArray[np.float64]
 NEVER = -1
@@ -72,6 +76,13 @@ def broken_loss(steps: int = 200, at: int = 50) -> Array:
     loss = falling_loss(steps)
     loss[at:] = np.nan
     return loss
+
+
+def stair_loss(steps: int = 300, every: int = 25) -> Array:
+    """A loss that falls from one pass to the next, and rises a little within each; shape (T,)."""
+    number, place = np.divmod(np.arange(steps), every)
+    course = 2.3 - 1.8 * number * every / steps + 0.1 * place / every
+    return np.asarray(course * _wobble(steps))
 
 
 def relapsing_loss(steps: int = 200, at: int = 100, level: float = 2.3) -> Array:

@@ -2,8 +2,11 @@
 
 import numpy as np
 
-from defib.core.finding import Coverage, Unseen
-from defib.core.run import Layer, RunView
+from defib.core.coverage import Coverage
+from defib.core.evidence import Unseen
+from defib.core.run import RunView
+from defib.core.wiring import Layer
+from defib.diagnosis.measures.stability import not_measured
 
 
 def coverage(run: RunView) -> Coverage:
@@ -34,7 +37,7 @@ def coverage(run: RunView) -> Coverage:
     return Coverage(
         layers=len(run.layers),
         observed=observed,
-        not_observed=(*run.unseen, *missing),
+        not_observed=(*run.unseen, *not_measured(run), *missing),
         steps=run.steps,
         readings=max(len(run.flow_steps), len(windows)),
         samples=max(samples.values(), default=0),

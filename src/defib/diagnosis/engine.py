@@ -4,9 +4,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from defib.core.catalogue import entries
+from defib.core.cause import Cause
 from defib.core.config import Settings
+from defib.core.coverage import Coverage
+from defib.core.diagnosis import Diagnosis, NotRun, Verdict
 from defib.core.errors import UsageError
-from defib.core.finding import Cause, Diagnosis, Finding, NotRun, Severity, Verdict
+from defib.core.evidence import DAMAGED
+from defib.core.finding import Finding, Severity
 from defib.core.run import RunView
 from defib.diagnosis.aftermath import aftermath
 from defib.diagnosis.coverage import coverage
@@ -76,7 +80,7 @@ def judge(run: RunView, rules: Sequence[type[Rule]], settings: Settings | None =
     seen = coverage(run)
     return Diagnosis(
         run=dict(run.facts),
-        verdict=_verdict(findings, seen.steps > 0 and seen.observed > 0),
+        verdict=_verdict(findings, seen.steps > 0 and seen.observed > 0 and not _is_damaged(seen)),
         coverage=seen,
         overhead=run.overhead,
         findings=findings,
@@ -89,6 +93,11 @@ def _without_last_resorts(found: Sequence[Finding], rules: Sequence[type[Rule]])
     last = {cls.slug for cls in rules if cls.last_resort}
     known = any(f.rule not in last and f.severity is not Severity.INFO for f in found)
     return [f for f in found if not (known and f.rule in last)]
+
+
+def _is_damaged(seen: Coverage) -> bool:
+    """Whether parts of the record are gone: what they would have shown nobody knows."""
+    return any(each.what == "run" and DAMAGED in each.why for each in seen.not_observed)
 
 
 def _verdict(findings: Sequence[Finding], anything_seen: bool) -> Verdict:

@@ -13,8 +13,10 @@ from enum import Enum
 from types import MappingProxyType
 from typing import ClassVar
 
+from defib.core.cause import Cause, Fault
 from defib.core.errors import UsageError
-from defib.core.finding import Cause, Confidence, Evidence, Fault, Finding, Severity
+from defib.core.evidence import Evidence
+from defib.core.finding import Confidence, Finding, Severity
 from defib.core.run import RunView
 
 HEADINGS = (

@@ -3,8 +3,11 @@
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
+from defib.core.aftermath import Aftermath, Treated
+from defib.core.cause import Cause
 from defib.core.comparison import FindingChange, RunComparison, Side, State
-from defib.core.finding import Aftermath, Cause, Diagnosis, Finding, Severity, Treated, Verdict
+from defib.core.diagnosis import Diagnosis, Verdict
+from defib.core.finding import Finding, Severity
 from defib.core.run import Event, RunView
 from defib.diagnosis.aftermath import ENOUGH, within
 from defib.diagnosis.measures.curves import curve_changes

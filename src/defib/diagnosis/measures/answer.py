@@ -8,13 +8,17 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from defib.core.finding import Evidence
-from defib.core.run import Objective, RunView
+from defib.core.evidence import Evidence
+from defib.core.objective import Objective
+from defib.core.run import RunView
 from defib.diagnosis.measures.constant import TIE, constant_level
 from defib.diagnosis.measures.learning import Learning, learning
 
 UNFINISHED = 0.2
 """A loss that has beaten the constant's by less than this share has only begun to."""
+ROUNDING = 1e-4
+"""A spread below this is what float32 makes of no spread at all, over a few layers."""
+_FEWEST_READINGS = 3
 SAME = 0.01
 """Answers whose spread is below this share of what tells answers apart are one answer."""
 
@@ -29,6 +33,7 @@ class Answer:
         spread: How far answers to different samples differ, over what tells them apart; NaN if unknown.
         readings: Steps on which it was read.
         constant_error: Standard error of ``constant_loss``; 0 if unknown.
+        widest: Largest spread on any reading; NaN if unknown.
     """
 
     state: Learning
@@ -36,6 +41,7 @@ class Answer:
     spread: float
     readings: int
     constant_error: float = 0.0
+    widest: float = float("nan")
 
     @property
     def tied(self) -> bool:
@@ -70,6 +76,11 @@ class Answer:
         return bool(self.spread < SAME)
 
     @property
+    def never_apart(self) -> bool:
+        """On no reading of the run did the answer depend on the sample by more than rounding."""
+        return bool(self.readings >= _FEWEST_READINGS and self.widest < ROUNDING)
+
+    @property
     def failing(self) -> bool:
         """It is certain enough that the run does not learn."""
         return self.state.stuck
@@ -102,7 +113,17 @@ def answer(run: RunView) -> Answer:
         spread=_spread(objective),
         readings=len(objective.steps),
         constant_error=float(np.nan_to_num(level.error)),
+        widest=_widest(objective),
     )
+
+
+def _widest(objective: Objective) -> float:
+    """The largest spread on any reading, measured as :func:`_spread` does."""
+    regression = np.isfinite(objective.last("target_spread")) and not objective.operation.startswith("Binary")
+    spreads = objective.columns["prediction_spread" if regression else "output_spread"]
+    spreads = spreads[np.isfinite(spreads)]
+    size = objective.last("target_spread") if regression else 1.0
+    return float(spreads.max()) / size if len(spreads) and size > 0 else float("nan")
 
 
 def _spread(objective: Objective) -> float:

@@ -9,7 +9,7 @@ Letters: ``U`` units of the layer, ``K`` units with an autopsy.
 import numpy as np
 from numpy.typing import NDArray
 
-from defib.core.finding import Evidence
+from defib.core.evidence import Evidence
 from defib.core.kill import EXHIBIT, Culprit, LayerKill
 from defib.core.run import RunView
 

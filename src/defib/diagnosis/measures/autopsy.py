@@ -16,9 +16,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from defib.core.finding import Cause, Evidence
+from defib.core.cause import Cause
+from defib.core.evidence import Evidence
 from defib.core.inference import rate_bound
-from defib.core.run import Optimizer, RunView, Series
+from defib.core.optimizer import Optimizer
+from defib.core.run import RunView
+from defib.core.series import Series
 from defib.diagnosis.measures.deaths import Deaths
 
 Mask = NDArray[np.bool_]

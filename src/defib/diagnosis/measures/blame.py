@@ -1,6 +1,6 @@
 """Which of two parts a gain or a loss is due to."""
 
-from defib.core.finding import Cause
+from defib.core.cause import Cause
 
 
 def blame(activations: float, weights: float, sign: int) -> Cause:

@@ -35,9 +35,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from defib.core.finding import Evidence
+from defib.core.evidence import Evidence
 from defib.core.inference import Interval
-from defib.core.run import Objective, Pairs, RunView
+from defib.core.objective import Objective
+from defib.core.optimizer import Pairs
+from defib.core.run import RunView
 
 Array = NDArray[np.float64]
 
@@ -113,7 +115,7 @@ def consecutive(run: RunView) -> Consecutive | None:
     before = pairs.before[kept] * pairs.gradient[kept] / pairs.next_gradient[kept]
     after = pairs.after[kept]
     overshoot, overshoot_interval = _ratio(after, before)
-    signal, signal_interval = _mean(pairs.again[kept])
+    signal, signal_interval = mean_of(pairs.again[kept])
     return Consecutive(
         first=int(pairs.steps[kept[0]]),
         pairs=len(kept),
@@ -122,11 +124,11 @@ def consecutive(run: RunView) -> Consecutive | None:
         signal=signal,
         signal_interval=signal_interval,
         back=float((after > 0).mean()),
-        same_data=_same_data(run.objective),
+        same_data=same_data(run.objective),
     )
 
 
-def _same_data(objective: Objective | None) -> bool:
+def same_data(objective: Objective | None) -> bool:
     """Whether inputs and targets had the very same statistics on every step that was read."""
     if objective is None or len(objective.steps) < FEWEST:
         return False
@@ -141,7 +143,7 @@ def _usable(pairs: Pairs) -> NDArray[np.int64]:
     return np.flatnonzero(np.isfinite(np.stack(columns)).all(axis=0))
 
 
-def _mean(values: Array) -> tuple[float, Interval]:
+def mean_of(values: Array) -> tuple[float, Interval]:
     """A mean with its 95 % interval."""
     mean, error = float(values.mean()), float(values.std(ddof=1)) / len(values) ** 0.5
     return mean, _around(mean, error, len(values))
@@ -149,7 +151,7 @@ def _mean(values: Array) -> tuple[float, Interval]:
 
 def _ratio(after: Array, before: Array) -> tuple[float, Interval]:
     """1 - sum(after) / sum(before) with its 95 % interval; NaN unless ``before`` is surely negative."""
-    _, downhill = _mean(before)
+    _, downhill = mean_of(before)
     if not downhill.high < 0:
         return float("nan"), Interval(low=-np.inf, high=np.inf)
     ratio = 1 - float(after.sum() / before.sum())

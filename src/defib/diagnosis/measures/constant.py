@@ -13,7 +13,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from defib.core.run import Objective, RunView
+from defib.core.objective import Objective
+from defib.core.run import RunView
 
 FEWEST = 8
 """Fewer batches than this say nothing of how batches differ."""

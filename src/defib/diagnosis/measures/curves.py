@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from defib.core.comparison import Curve, CurveChange
-from defib.core.run import RunView, Series
+from defib.core.run import RunView
+from defib.core.series import Series
 from defib.core.trial import Goal
 
 POINTS = 400

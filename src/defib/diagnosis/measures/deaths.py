@@ -14,10 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from defib.core.activation_index import activation_named
-from defib.core.finding import Cause
+from defib.core.cause import Cause
 from defib.core.inference import chance_of_silence, rate_bound
-from defib.core.run import Liveness, RunView, Wiring
+from defib.core.reading import Liveness
+from defib.core.run import RunView
 from defib.core.site import Signal
+from defib.core.wiring import Wiring
 from defib.diagnosis.measures.wires import Wires
 
 Mask = NDArray[np.bool_]

@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from defib.core.run import Optimizer, RunView
+from defib.core.optimizer import Optimizer
+from defib.core.run import RunView
 from defib.diagnosis.measures.pace import pace
 
 

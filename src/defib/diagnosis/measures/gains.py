@@ -15,7 +15,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from defib.core.activation_index import activation_named
-from defib.core.run import Layer, RunView, Wiring
+from defib.core.run import RunView
+from defib.core.wiring import Layer, Wiring
 from defib.diagnosis.measures.ledger import backward_ledger, forward_ledger
 from defib.diagnosis.measures.wires import Wires
 

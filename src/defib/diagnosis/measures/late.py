@@ -9,9 +9,11 @@ Letters: ``U`` units of a layer.
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from defib.core.run import Reading, RunView, Wiring
+from defib.core.reading import Reading
+from defib.core.run import RunView
 from defib.core.site import Signal
 from defib.core.tally import Tally
+from defib.core.wiring import Wiring
 from defib.diagnosis.measures.wires import Wires
 
 

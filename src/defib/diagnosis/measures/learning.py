@@ -15,9 +15,10 @@ from enum import StrEnum
 import numpy as np
 from numpy.typing import NDArray
 
-from defib.core.finding import Evidence
+from defib.core.evidence import Evidence
 from defib.core.inference import Interval, block_medians, falling, noise
-from defib.core.run import RunView, Series
+from defib.core.run import RunView
+from defib.core.series import Series
 from defib.diagnosis.measures.constant import TIE, constant_level
 
 Array = NDArray[np.float64]
@@ -308,6 +309,17 @@ def change_at(loss: Series, step: int) -> Change | None:
         worse=min(after, end) - before > max(give, 0.1 * size),
         stalled=fell > 0.03 * size and since < 0.02 * size and end > 0.5 * size,
     )
+
+
+def at_rest(loss: Series) -> bool:
+    """Whether the second half of the losses falls no more, in trend or in size."""
+    values = np.asarray(loss.values, dtype=np.float64)
+    values = values[np.isfinite(values)]
+    if len(values) < SHORTEST_FLAT:
+        return False
+    half = len(values) // 2
+    before, end = float(np.median(values[half : half + half // 4])), float(np.median(values[-(half // 4) :]))
+    return before - end <= REST * max(end, 0.0) and not _falls_late(values, scale(values))
 
 
 def standstill(state: Learning, loss: Series) -> bool:

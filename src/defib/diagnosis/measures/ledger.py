@@ -23,9 +23,11 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from defib.core.finding import Cause, Evidence
-from defib.core.run import Crossing, RunView, Wiring
+from defib.core.cause import Cause
+from defib.core.evidence import Evidence
+from defib.core.run import RunView
 from defib.core.site import Signal, Site
+from defib.core.wiring import Crossing, Wiring
 from defib.diagnosis.measures.blame import blame
 from defib.diagnosis.measures.wires import Wires
 
@@ -187,6 +189,12 @@ def main_path(run: RunView, wires: Wires) -> tuple[Wiring, ...]:
         if not feeders:
             return tuple(reversed(path))
         path.append(max(feeders, key=lambda w: w.order))
+
+
+def is_recurrence(path: tuple[Wiring, ...]) -> bool:
+    """Whether half of a way or more is through layers that are used again and again on it."""
+    places = [w.site.path for w in path]
+    return len(path) > 2 and 2 * sum(places.count(place) > 2 for place in places) >= len(places)
 
 
 def backward_ledger(run: RunView, path: tuple[Wiring, ...]) -> Ledger | None:

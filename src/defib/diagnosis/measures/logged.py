@@ -2,7 +2,8 @@
 
 import re
 
-from defib.core.run import RunView, Series
+from defib.core.run import RunView
+from defib.core.series import Series
 
 _HELD_OUT = re.compile(r"(?<![a-z])(val|valid|validation|dev|eval|test|held[ _-]?out)(?![a-z])", re.I)
 _LOSS = re.compile(r"(?<![a-z])(loss|nll|r?mse|mae|cross[ _-]?entropy|perplexity|ppl)(?![a-z])", re.I)

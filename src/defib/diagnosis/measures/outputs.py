@@ -3,7 +3,9 @@
 import numpy as np
 
 from defib.core.activation_index import activation_named
-from defib.core.run import RunView, Wiring
+from defib.core.run import RunView
+from defib.core.site import Signal
+from defib.core.wiring import Wiring
 
 _SHAPES = (
     "View",
@@ -93,3 +95,20 @@ def range_in_words(low: float, high: float) -> str:
 def name_of(operation: str) -> str:
     """An activation's name from its node's."""
     return operation.removesuffix("Backward0").lower()
+
+
+def scores_off(run: RunView, wiring: Wiring) -> tuple[float, list[int], int]:
+    """How often the scores behind a one-sided activation were exactly 0 in the second half of the run.
+
+    Returns:
+        Share of zeros, the units that were 0 for every sample, and the samples seen; 0 of them if none were.
+    """
+    read = [r for r in run.readings if r.site == wiring.site and r.signal is Signal.ACTIVATION]
+    read = [r for r in read if r.first >= run.steps // 2] or read[-1:]
+    if not read or any(r.units != read[0].units for r in read):
+        return float("nan"), [], 0
+    tally = read[0].tally
+    for reading in read[1:]:
+        tally = tally.merge(reading.tally)
+    off = [int(u) for u in np.flatnonzero(tally.zero == tally.count)]
+    return float(tally.zero.sum() / max(tally.count.sum(), 1.0)), off, tally.samples

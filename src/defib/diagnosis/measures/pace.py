@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from defib.core.finding import Evidence
-from defib.core.run import Norms, RunView
+from defib.core.evidence import Evidence
+from defib.core.optimizer import Norms
+from defib.core.run import RunView
 
 Array = NDArray[np.float64]
 

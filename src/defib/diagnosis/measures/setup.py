@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 
 from defib.core.comparison import SettingChange
-from defib.core.run import Layer, RunView
+from defib.core.run import RunView
+from defib.core.wiring import Layer
 
 _VERSIONS = ("torch", "python", "defib")
 _GROUP_SIZE = "parameters"

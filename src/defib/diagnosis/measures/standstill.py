@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from defib.core.run import Series
+from defib.core.series import Series
 
 ALL_OF_THEM = 50
 """Fewer equal losses than this may still be chance (a loss of few values, the same batch again)."""

@@ -5,7 +5,8 @@ A layer is named by its module path; its several uses in one forward pass count 
 
 from collections.abc import Iterable
 
-from defib.core.run import RunView, Wiring
+from defib.core.run import RunView
+from defib.core.wiring import Wiring
 
 
 class Wires:

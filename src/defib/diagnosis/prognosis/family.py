@@ -3,6 +3,7 @@
 Letters: ``U`` units, ``D`` entries of the parameter of one unit; j steps ahead; p parameter.
 """
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -97,6 +98,23 @@ class Body:
         if self.decay and self.decoupled:
             self.values = self.arithmetic.scale(self.values, 1 - lr * self.decay)
 
+    def moments(self, pull: Array | None) -> tuple[Array, Array]:
+        """Adam's running means of the gradient and of its square, after one more step and kept.
+
+        Args:
+            pull: The gradient; None for zero.
+
+        Returns:
+            Both, shape (U, D).
+        """
+        do, (beta1, beta2) = self.arithmetic, self.betas
+        mean = do.lerp(self.array("exp_avg"), pull if pull is not None else do.kind(0.0), 1 - beta1)
+        square = do.scale(self.array("exp_avg_sq"), beta2)
+        if pull is not None:
+            square = do.add_product(square, pull, pull, 1 - beta2)
+        self.state["exp_avg"], self.state["exp_avg_sq"] = mean, square
+        return mean, square
+
     def arrays(self) -> Iterator[tuple[str, Array]]:
         """The arrays of the state, by name."""
         for name, value in self.state.items():
@@ -140,6 +158,12 @@ class Tail:
     modes: tuple[Mode, ...]
     rest: Exact = field(default_factory=lambda: np.zeros((1, 1)))
 
+    @classmethod
+    def single(cls, values: Array, rate: float = 1.0, rest: Exact | None = None) -> "Tail":
+        """All of the parameter as one share; without a rate it stays, without ``rest`` it does so exactly."""
+        modes = (Mode(values=values.astype(np.float64), rate=rate),)
+        return cls(modes=modes) if rest is None else cls(modes=modes, rest=rest)
+
 
 class Family(ABC):
     """Optimisers that share an update rule. A subclass is one file in ``families``.
@@ -148,11 +172,13 @@ class Family(ABC):
         kinds: Class names of the optimisers.
         momenta: Names of the state that carries movement on.
         needs: Names of the state without which the future cannot be known once steps were taken.
+        scaled: The gradient is divided by its own running size, and with it what coupled decay adds.
     """
 
     kinds: ClassVar[tuple[str, ...]]
     momenta: ClassVar[tuple[str, ...]] = ()
     needs: ClassVar[tuple[str, ...]] = ()
+    scaled: ClassVar[bool] = False
 
     @abstractmethod
     def step(self, body: Body, lr: float) -> None:
@@ -191,7 +217,9 @@ class Family(ABC):
     def decay_mechanism(self, body: Body, lr: float) -> Mechanism:
         """How the decay acts."""
         del lr
-        return Mechanism.DECAY if body.decay else Mechanism.NOTHING
+        if body.decay == 0.0:
+            return Mechanism.NOTHING
+        return Mechanism.NORMALISED_DECAY if self.scaled and not body.decoupled else Mechanism.DECAY
 
     def lacking(self, body: Body) -> str | None:
         """The state that is missing, by name; None if all is there."""
@@ -237,3 +265,27 @@ def spent(momentum: Array, scale: Array, rate: float, eps_rate: float, eps: floa
     if eps > 0.0 and eps_rate < 1.0:
         bound = np.minimum(bound, size * (eps_rate / (1 - eps_rate) / eps))
     return np.where(size == 0.0, 0.0, bound)
+
+
+def shrinking(body: Body, lr: float) -> float | None:
+    """What decay multiplies the parameter by at each step, in (0, 1]; None if it does anything else."""
+    rate = 1 - lr * body.decay
+    return None if (body.decay and not body.decoupled) or not 0 < rate <= 1 else rate
+
+
+def spent_moments(body: Body, rate: float, *, largest: bool = False) -> Exact:
+    """:func:`spent` of Adam's moments, relative to a parameter that shrinks meanwhile.
+
+    Args:
+        body: Where the parameter stands.
+        rate: What one step multiplies it by.
+        largest: It is divided by the largest running square so far (AMSGrad), which does not decay.
+
+    Returns:
+        Shape (U, D), over the learning rate.
+    """
+    beta1, beta2 = body.betas
+    scale = body.array("max_exp_avg_sq" if largest else "exp_avg_sq").astype(np.float64)
+    kept = 1.0 if largest else math.sqrt(beta2)
+    eps = body.number("eps", 1e-8)
+    return spent(body.array("exp_avg"), np.sqrt(scale), beta1 / (kept * rate), beta1 / rate, eps)

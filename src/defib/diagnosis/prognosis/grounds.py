@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from defib.core.finding import Evidence
+from defib.core.evidence import Evidence
 from defib.core.remains import Remains
 from defib.diagnosis.prognosis.arithmetic import Exact
 from defib.diagnosis.prognosis.course import Course, Moved

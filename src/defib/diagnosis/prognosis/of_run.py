@@ -9,11 +9,13 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from defib.core.finding import Fault, Finding
+from defib.core.cause import Fault
+from defib.core.finding import Finding
 from defib.core.prognosis import Forecast, Mechanism, Outlook, Prognosis
 from defib.core.remains import Part, Remains
 from defib.core.remains_exhibit import KIND, recover
-from defib.core.run import RunView, Wiring
+from defib.core.run import RunView
+from defib.core.wiring import Wiring
 from defib.diagnosis.measures.wires import Wires
 from defib.diagnosis.prognosis.foresight import foresee
 from defib.diagnosis.prognosis.recovery import recovery_evidence, recovery_of

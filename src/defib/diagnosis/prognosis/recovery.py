@@ -6,9 +6,10 @@ Letters: ``U`` units.
 import numpy as np
 from numpy.typing import NDArray
 
-from defib.core.finding import Evidence
+from defib.core.evidence import Evidence
 from defib.core.prognosis import Recovery
-from defib.core.run import EPISODE_STEPS, Liveness, RunView
+from defib.core.reading import EPISODE_STEPS, Liveness
+from defib.core.run import RunView
 from defib.diagnosis.prognosis.hazard import return_rate
 
 WITHIN = 200

@@ -9,10 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from defib.core.finding import Finding
+from defib.core.optimizer import Optimizer
 from defib.core.prognosis import Mechanism, Outlook, Prognosis
-from defib.core.run import Optimizer, RunView, Wiring, merge
+from defib.core.run import RunView
 from defib.core.site import Signal, Site
-from defib.core.tally import Tally
+from defib.core.tally import Tally, merge
+from defib.core.wiring import Wiring
 from defib.diagnosis.prognosis.arithmetic import Exact
 from defib.diagnosis.prognosis.unstick import (
     OUT,

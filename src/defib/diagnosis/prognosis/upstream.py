@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from defib.core.finding import Evidence
+from defib.core.evidence import Evidence
 from defib.diagnosis.prognosis.arithmetic import Array, Exact
 from defib.diagnosis.prognosis.samples import Samples
 

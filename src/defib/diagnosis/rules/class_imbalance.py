@@ -47,7 +47,9 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from defib.core.finding import Cause, Evidence, Fault, Finding, Severity
+from defib.core.cause import Cause, Fault
+from defib.core.evidence import Evidence
+from defib.core.finding import Finding, Severity
 from defib.core.inference import block_medians, clopper_pearson, falling
 from defib.core.run import RunView
 from defib.diagnosis.case_parts import confusion_of

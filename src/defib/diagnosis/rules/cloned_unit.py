@@ -42,7 +42,9 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from defib.core.finding import Cause, Confidence, Evidence, Fault, Finding, Severity
+from defib.core.cause import Cause, Fault
+from defib.core.evidence import Evidence
+from defib.core.finding import Confidence, Finding, Severity
 from defib.core.run import RunView
 from defib.core.site import Signal
 from defib.core.tally import Tally

@@ -40,7 +40,9 @@ from typing import ClassVar
 
 import numpy as np
 
-from defib.core.finding import Cause, Evidence, Fault, Finding, Severity
+from defib.core.cause import Cause, Fault
+from defib.core.evidence import Evidence
+from defib.core.finding import Finding, Severity
 from defib.core.run import RunView
 from defib.diagnosis.case_parts import CLASSES, objective_of
 from defib.diagnosis.cases import Plan, run_of

@@ -46,7 +46,10 @@ learning rate of that step.
 Sparse units that fire rarely are not dead: their own past rate is taken into account. Units that
 fire on none of the samples in too short a run are not reported. Frozen layers, layers without
 gradient and layers below a dead one are not reported. A network that learns well with many dead
-units gets information, never a warning.
+units gets information, never a warning: its loss falls still, or rests below a tenth of what a constant
+answer costs, or a quarter of each layer's units and more were born alive. A layer that was
+not born dead as a whole, in a network whose answers never differed from sample to sample, is a consequence of
+that, and information.
 
 ## References
 
@@ -60,9 +63,11 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from defib.core.finding import Cause, Confidence, Fault, Finding, Severity
+from defib.core.cause import Cause, Fault
+from defib.core.finding import Confidence, Finding, Severity
 from defib.core.run import RunView
 from defib.diagnosis.cases import Plan, flat_loss, relapsing_loss, run_of
+from defib.diagnosis.measures.answer import Answer, answer
 from defib.diagnosis.measures.attribution import (
     attribution,
     attribution_evidence,
@@ -71,7 +76,7 @@ from defib.diagnosis.measures.attribution import (
 )
 from defib.diagnosis.measures.autopsy import autopsy, census, sentence, worst
 from defib.diagnosis.measures.deaths import Criterion, Deaths, by_cause, deaths
-from defib.diagnosis.measures.learning import Learning, Outcome, change_at, learning, standstill
+from defib.diagnosis.measures.learning import Learning, Outcome, at_rest, change_at, standstill
 from defib.diagnosis.measures.surroundings import flows_around
 from defib.diagnosis.measures.wires import Wires
 from defib.diagnosis.rule import Case, Consequence, Expected, Limit, Place, Rule, harms
@@ -121,6 +126,22 @@ class DeadUnit(Rule):
             meaning="share of a layer that must be dead before it is blamed for bad learning",
             reason="a ReLU layer keeps learning with the units it has left",
         ),
+        Limit(
+            name="born",
+            default=0.75,
+            unit="1",
+            meaning="share of a layer that is born dead, for a run that learns to be warned if everything "
+            "goes through that layer and the loss came to rest high",
+            reason="then the network is a quarter as wide as was asked for, or narrower; published "
+            "initialisations leave a few percent of the units dead on centred data, half at the worst",
+        ),
+        Limit(
+            name="left",
+            default=0.1,
+            unit="1",
+            meaning="loss at rest over that of the best constant, from which on it is high",
+            reason="below a tenth the network learns well with the units it has",
+        ),
     )
     consequences = (
         Consequence(
@@ -169,18 +190,22 @@ class DeadUnit(Rule):
         )
         found = deaths(run, wires, criterion)
         complete = {path for path, layer in found.items() if layer.complete}
-        state = learning(run)
+        told = answer(run)
+        state = told.state
         for layer in found.values():
             for cause, units in by_cause(layer, complete):
                 if units.any():
-                    severity = self._severity(run, wires, layer, state)
+                    severity = self._severity(run, wires, layer, told)
                     minor = 2 * units.sum() < layer.dead.sum()
                     if cause is Cause.DEAD_INPUT or minor:
                         severity = Severity.INFO  # the harm is that of the other cause
                     yield _finding(self, run, layer, cause, units, severity, state)
 
-    def _severity(self, run: RunView, wires: Wires, layer: Deaths, state: Learning) -> Severity:
+    def _severity(self, run: RunView, wires: Wires, layer: Deaths, told: Answer) -> Severity:
         """Harm, not form: what the deaths do to learning."""
+        state = told.state
+        if told.never_apart and not (layer.born & layer.dead).all():
+            return Severity.INFO  # what made the answers all the same was there before the whole layer died
         if (
             layer.complete
             and wires.is_cut(layer.path)
@@ -195,7 +220,15 @@ class DeadUnit(Rule):
         harmed = change is not None and (change.worse or change.stalled)
         if state.outcome is Outcome.LEARNING and (harmed or standstill(state, run.loss)):
             return Severity.WARNING
+        if self._throttled(run, wires, layer, told):
+            return Severity.WARNING
         return Severity.INFO
+
+    def _throttled(self, run: RunView, wires: Wires, layer: Deaths, told: Answer) -> bool:
+        """Whether all goes through the few units that were not born dead, and the loss rests well above 0."""
+        few = (layer.dead & layer.born).mean() >= self.limit("born") and wires.is_cut(layer.path)
+        high = told.state.end >= self.limit("left") * told.constant_loss
+        return bool(few and high and at_rest(run.loss))
 
     CASES: ClassVar[tuple[Case, ...]] = (
         Case(

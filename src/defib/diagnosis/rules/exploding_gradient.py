@@ -14,7 +14,9 @@ and soon numbers leave the range of the data type. Long before that the loss is 
 ## Causes
 
 - `weights`: the weights multiply the signal layer by layer, because they were drawn too large or
-  have grown.
+  have grown. Through a recurrence, where the same weights multiply on every step of time, two decades
+  count in a run that gets nowhere; first weights that gain two to three decades over layers of their
+  own are told by `initialisation`.
 - `activation-derivative`: the activation itself amplifies, as an exponential does.
 - `derivative-and-weights`: both in comparable parts, or the split could not be measured.
 
@@ -31,7 +33,8 @@ The finding names the weights and explains the NaN.
 
 ## False alarms
 
-Growth along the depth in a network that learns is information. A noisy gradient norm, a warm-up
+Growth along the depth in a network that learns is information; one whose loss after a hundred steps has
+hardly beaten the best constant's is warned. A noisy gradient norm, a warm-up
 spike or a normal rise by a factor of ten stays below the limit of three decades.
 
 ## References
@@ -45,11 +48,20 @@ from typing import ClassVar
 
 import numpy as np
 
-from defib.core.finding import Cause, Confidence, Evidence, Fault, Finding, Severity
+from defib.core.cause import Cause, Fault
+from defib.core.evidence import Evidence
+from defib.core.finding import Confidence, Finding, Severity
 from defib.core.run import RunView
 from defib.diagnosis.cases import Plan, broken_loss, flat_loss, norms_of, run_of
-from defib.diagnosis.measures.learning import Learning, Outcome, learning
-from defib.diagnosis.measures.ledger import Ledger, backward_ledger, forward_ledger, main_path
+from defib.diagnosis.measures.answer import Answer, answer
+from defib.diagnosis.measures.learning import Learning, Outcome
+from defib.diagnosis.measures.ledger import (
+    Ledger,
+    backward_ledger,
+    forward_ledger,
+    is_recurrence,
+    main_path,
+)
 from defib.diagnosis.measures.wires import Wires
 from defib.diagnosis.rule import Case, Consequence, Expected, Limit, Rule
 
@@ -83,6 +95,14 @@ class ExplodingGradient(Rule):
             reason="trained networks of ten layers gain about one",
         ),
         Limit(
+            name="decades_again",
+            default=2.0,
+            unit="decades",
+            meaning="the same through a recurrence, in a run that gets nowhere",
+            reason="the same weights multiply again on every step of time, so that a hundredfold is no "
+            "accident of single layers; what a longer sequence would make of it has no bound",
+        ),
+        Limit(
             name="decades_in_time",
             default=3.0,
             unit="decades",
@@ -113,28 +133,26 @@ class ExplodingGradient(Rule):
 
     def check(self, run: RunView) -> Iterable[Finding]:
         """At most one finding: along the depth if it shows there, else over the steps."""
-        state = learning(run)
+        told = answer(run)
+        state = told.state
         path = main_path(run, Wires(run))
+        again = is_recurrence(path) and (told.failing or told.late)
+        least = self.limit("decades_again" if again else "decades")
         ledgers = [("gradient", backward_ledger(run, path)), ("signal", forward_ledger(run, path))]
         grown = [
-            (name, ledger)
-            for name, ledger in ledgers
-            if ledger is not None and np.max(ledger.total) >= self.limit("decades")
+            (name, ledger) for name, ledger in ledgers if ledger is not None and np.max(ledger.total) >= least
         ]
         if grown:
             name, ledger = max(grown, key=lambda found: float(np.max(found[1].total)))
-            yield self._along_depth(name, ledger, state)
+            yield self._along_depth(name, ledger, told, least)
             return
         yield from self._in_time(run, state)
 
-    def _severity(self, state: Learning) -> Severity:
-        """Harm: only where the run does not learn."""
-        return Severity.ERROR if state.stuck else Severity.INFO
-
-    def _along_depth(self, name: str, ledger: Ledger, state: Learning) -> Finding:
-        """The finding from the account along the depth."""
-        worst = ledger.worst(+1)
-        above = np.flatnonzero(ledger.total >= self.limit("decades"))
+    def _along_depth(self, name: str, ledger: Ledger, told: Answer, least: float) -> Finding:
+        """The finding from the account along the depth; its harm is that the run gets nowhere, or hardly."""
+        state, worst = told.state, ledger.worst(+1)
+        above = np.flatnonzero(ledger.total >= least)
+        severity = Severity.ERROR if told.failing else Severity.WARNING if told.late else Severity.INFO
         start, end = ledger.path[-1].site.path, ledger.path[0].site.path
         layer = ledger.path[0] if name == "gradient" else ledger.path[-1]
         if name == "signal":
@@ -144,7 +162,7 @@ class ExplodingGradient(Rule):
         return Finding(
             rule=self.slug,
             fault=self.fault,
-            severity=self._severity(state),
+            severity=severity,
             confidence=Confidence.MEASURED,
             layer=layer.site.path,
             call=layer.site.call,
@@ -184,7 +202,7 @@ class ExplodingGradient(Rule):
         yield Finding(
             rule=self.slug,
             fault=self.fault,
-            severity=self._severity(state),
+            severity=Severity.ERROR,
             confidence=Confidence.MEASURED,
             layer=owner,
             since_step=int(steps[above[0]]),

@@ -45,8 +45,11 @@ from typing import ClassVar
 
 import numpy as np
 
-from defib.core.finding import Cause, Confidence, Evidence, Fault, Finding, Severity
-from defib.core.run import Reading, RunView
+from defib.core.cause import Cause, Fault
+from defib.core.evidence import Evidence
+from defib.core.finding import Confidence, Finding, Severity
+from defib.core.reading import Reading
+from defib.core.run import RunView
 from defib.core.site import Signal
 from defib.core.tally import Tally
 from defib.diagnosis.cases import Plan, falling_loss, flat_loss, run_of

@@ -40,7 +40,9 @@ from typing import ClassVar
 
 import numpy as np
 
-from defib.core.finding import Cause, Confidence, Evidence, Fault, Finding, Severity
+from defib.core.cause import Cause, Fault
+from defib.core.evidence import Evidence
+from defib.core.finding import Confidence, Finding, Severity
 from defib.core.run import RunView
 from defib.diagnosis.case_parts import CLASSES, objective_of
 from defib.diagnosis.cases import Plan, falling_loss, relapsing_loss, run_of

@@ -23,7 +23,10 @@ zeros in front of another one of zeros gets no gradient at all.
   the signal is lost along the depth.
 - `weights-too-large`: the first weights of a layer are many times too large, so that the signal
   overflows or saturates the units; or those of several layers (of several uses of one) are each a few
-  times too large, and together they multiply the signal a hundredfold, which the readings confirm.
+  times too large, and together they multiply the signal a hundredfold, which the readings confirm; or
+  the first answers of a classifier cost several times what the best constant does, on inputs of ordinary
+  size, and a good part of the run went into taking them back, while a bounded layer is saturated from the
+  start or a layer's first weights are unusually large.
 
 ## Prognosis
 
@@ -54,25 +57,26 @@ factor of 3 of the level one, PyTorch's default for linear layers (0.41 for a Re
 """
 
 from collections.abc import Iterable
-from dataclasses import replace
 from typing import ClassVar
 
 import numpy as np
 
-from defib.core.finding import Cause, Confidence, Evidence, Fault, Finding, Severity
-from defib.core.run import Reading, RunView, Wiring
-from defib.core.site import Signal
-from defib.core.tally import Tally
-from defib.diagnosis.case_parts import CLASSES, objective_of, sizes_of
-from defib.diagnosis.cases import Plan, falling_loss, flat_loss, run_of
+from defib.core.cause import Cause, Fault
+from defib.core.evidence import Evidence
+from defib.core.finding import Confidence, Finding, Severity
+from defib.core.run import RunView
+from defib.diagnosis.case_weights import alike_in_one_layer, begun, multiplying
+from defib.diagnosis.cases import falling_loss, flat_loss
 from defib.diagnosis.measures.answer import Answer, answer
+from defib.diagnosis.measures.clones import cloned
+from defib.diagnosis.measures.first_answers import MOSTLY, first_answers, flattest, large_inputs
 from defib.diagnosis.measures.gains import Gain, first_gains, first_growth, growth
-from defib.diagnosis.measures.ledger import main_path
+from defib.diagnosis.measures.ledger import is_recurrence, main_path
 from defib.diagnosis.measures.wires import Wires
 from defib.diagnosis.rule import Case, Consequence, Expected, Limit, Rule, harms
 
-_FEWEST_SAMPLES = 16
-"""Two different units agree on a sample's sign by chance; on a mean to a thousandth they do not."""
+_FEWEST_SPENT = 100
+"""Steps; fewer than that are a warm-up."""
 
 
 class Initialisation(Rule):
@@ -114,6 +118,30 @@ class Initialisation(Rule):
             reason="a hundredth of the signal and a hundredth of the gradient make the update of the first "
             "layers a ten-thousandth of the last one's; a hundredfold signal makes answers of a hundred "
             "where the loss asks for one",
+        ),
+        Limit(
+            name="first_loss",
+            default=3.0,
+            unit="1",
+            meaning="first loss of a classifier over that of the best constant",
+            reason="published initialisations begin within a tenth of it; three times as much is what an "
+            "answer costs that gives the right class the cube of the share it has in the data",
+        ),
+        Limit(
+            name="unusual",
+            default=3.0,
+            unit="1",
+            meaning="first norm over the level one of a hidden layer, to go with first answers that cost so "
+            "much",
+            reason="published initialisations lie within a factor of 3; a bounded layer that is saturated "
+            "from the start will do as well",
+        ),
+        Limit(
+            name="spent",
+            default=0.1,
+            unit="1",
+            meaning="share of the run, and a hundred steps, until the loss was below the best constant's",
+            reason="a tenth of the run spent on unlearning what was drawn is learning later than it could",
         ),
         Limit(
             name="exploding",
@@ -167,6 +195,7 @@ class Initialisation(Rule):
             self._small(run, gains, state),
             self._large(gains, state),
             self._grown(run, wires, gains, state),
+            self._confident(run, gains, state),
         ):
             if found is not None:
                 yield found
@@ -174,7 +203,7 @@ class Initialisation(Rule):
 
     def _clones(self, run: RunView, wires: Wires, gains: tuple[Gain, ...], state: Answer) -> Finding | None:
         """The first hidden layer all units of which give the same numbers."""
-        wiring = next((w for w in run.wirings if _cloned(run, w, wires)), None)
+        wiring = next((w for w in run.wirings if cloned(run, w, wires)), None)
         if wiring is None:
             return None
         gain = next((g for g in gains if g.path in (wiring.site.path, *wiring.modules)), None)
@@ -256,6 +285,8 @@ class Initialisation(Rule):
     def _grown(self, run: RunView, wires: Wires, gains: tuple[Gain, ...], state: Answer) -> Finding | None:
         """Weights that together multiply the signal along the depth, in a run that gets nowhere."""
         path = main_path(run, wires)
+        if is_recurrence(path):
+            return None  # the same weights again and again: exploding-gradient says it
         expected, read = growth(gains, path), first_growth(run, path)
         least = self.limit("decades")
         if not (state.failing or state.late) or not (expected >= least and read >= least):
@@ -278,98 +309,83 @@ class Initialisation(Rule):
             since_step=0,
         )
 
+    def _confident(self, run: RunView, gains: tuple[Gain, ...], state: Answer) -> Finding | None:
+        """First answers that are wrong with confidence, and that it took long to take back."""
+        began = first_answers(run, state)
+        if began is None or began.ratio < self.limit("first_loss") or large_inputs(run):
+            return None
+        if began.spent < max(_FEWEST_SPENT, self.limit("spent") * began.steps):
+            return None
+        flat = flattest(run)
+        flat = flat if flat is not None and flat[1] >= MOSTLY else None
+        large = [g for g in gains if g.hidden and not g.normalised and g.factor >= self.limit("unusual")]
+        if flat is None and not large:
+            return None  # first answers alone may be meant so: embeddings that are the output's weights
+        saturated = (Evidence(name="first activations that are saturated", value=flat[1]),) if flat else ()
+        where = flat[0].site.path if flat else large[0].path
+        return self.found(
+            Cause.WEIGHTS_TOO_LARGE,
+            Severity.ERROR if state.failing else Severity.WARNING,
+            f"the first answers cost {began.ratio:.3g} times what the best constant does, and {began.spent} "
+            f"of {began.steps} steps went into taking them back: the first weights are too large"
+            + (f"; {flat[1]:.0%} of what {where} gives was saturated from the start" if flat else ""),
+            evidence=(
+                *began.evidence,
+                *saturated,
+                *(Evidence(name="first norm over the level one", value=g.factor) for g in large[:1]),
+                *state.evidence,
+            ),
+            confidence=Confidence.INFERRED,
+            layer=where,
+            since_step=0,
+        )
+
     CASES: ClassVar[tuple[Case, ...]] = (
         Case(
             name="a hidden layer of zeros",
-            build=lambda: _begun(flat_loss(), fc1=0.0),
+            build=lambda: begun(flat_loss(), fc1=0.0),
             expect=(Expected(cause=Cause.ZERO_WEIGHTS, severity=Severity.ERROR, layer="fc1", since_step=0),),
         ),
         Case(
             name="all units alike",
-            build=lambda: _alike(flat_loss()),
+            build=lambda: alike_in_one_layer(flat_loss()),
             expect=(Expected(cause=Cause.CLONED_UNITS, severity=Severity.ERROR, layer="fc1"),),
         ),
         Case(
             name="all units alike in a network that learns what one unit can",
-            build=lambda: _alike(falling_loss()),
+            build=lambda: alike_in_one_layer(falling_loss()),
             expect=(Expected(cause=Cause.CLONED_UNITS, severity=Severity.WARNING),),
         ),
         Case(
             name="three layers of weights thirty times too small",
-            build=lambda: _begun(flat_loss(), fc1=0.05, fc2=0.05, fc3=0.05),
+            build=lambda: begun(flat_loss(), fc1=0.05, fc2=0.05, fc3=0.05),
             expect=(Expected(cause=Cause.WEIGHTS_TOO_SMALL, severity=Severity.ERROR, layer="fc1"),),
         ),
         Case(
             name="weights thirty times too large",
-            build=lambda: _begun(flat_loss(), fc2=42.0),
+            build=lambda: begun(flat_loss(), fc2=42.0),
             expect=(Expected(cause=Cause.WEIGHTS_TOO_LARGE, severity=Severity.ERROR, layer="fc2"),),
         ),
-        Case(name="the same in a network that learns", build=lambda: _begun(falling_loss(), fc2=42.0)),
+        Case(name="the same in a network that learns", build=lambda: begun(falling_loss(), fc2=42.0)),
         Case(
             name="weights five times too large in each of four layers",
             build=lambda: multiplying(flat_loss(), 5.0),
             expect=(Expected(cause=Cause.WEIGHTS_TOO_LARGE, severity=Severity.ERROR, layer="fc1"),),
         ),
         Case(name="the same in a run that learns", build=lambda: multiplying(falling_loss(), 5.0)),
-        Case(name="zeros in the output layer", build=lambda: _begun(falling_loss(), head=0.0)),
-        Case(name="weights as PyTorch draws them", build=lambda: _begun(falling_loss(), fc1=0.577)),
+        Case(
+            name="first answers that are wrong with confidence",
+            build=lambda: begun(falling_loss(400, start=20.0), fc1=6.0),
+            expect=(Expected(cause=Cause.WEIGHTS_TOO_LARGE, severity=Severity.WARNING, since_step=0),),
+        ),
+        Case(
+            name="first answers that cost as much and are taken back at once",
+            build=lambda: begun(np.concatenate([[20.0, 12.0, 6.0], falling_loss(400)]), fc1=6.0),
+        ),
+        Case(
+            name="large first answers of weights of the usual size",
+            build=lambda: begun(falling_loss(400, start=20.0)),
+        ),
+        Case(name="zeros in the output layer", build=lambda: begun(falling_loss(), head=0.0)),
+        Case(name="weights as PyTorch draws them", build=lambda: begun(falling_loss(), fc1=0.577)),
     )
-
-
-def _begun(loss: np.ndarray[tuple[int], np.dtype[np.float64]], **norms: float) -> RunView:
-    """Three hidden layers and a head whose units' first weights have those norms; level ones unless said."""
-    plans = [Plan(path=f"fc{i}") for i in (1, 2, 3)]
-    units = {"fc1": 8, "fc2": 8, "fc3": 8, "head": 10}
-    sizes = {f"{path}.weight": (norms.get(path, 1.414) * width**0.5, 0.001) for path, width in units.items()}
-    run = run_of(*plans, loss=loss, norms=sizes_of(sizes))
-    return replace(run, objective=objective_of(CLASSES))
-
-
-def multiplying(
-    loss: np.ndarray[tuple[int], np.dtype[np.float64]], factor: float, growth: float = 5.0
-) -> RunView:
-    """Four hidden layers whose first weights are that many times level ones, and what their signal does."""
-    plans = [Plan(path=f"fc{i}", forward=(growth**i, growth**i)) for i in range(4)]
-    sizes = {f"fc{i}.weight": (factor * 4.0, 0.2) for i in range(4)}  # 4: level for 8 units behind ReLUs
-    run = run_of(*plans, loss=loss, norms=sizes_of({**sizes, "head.weight": (1.0, 0.01)}))
-    return replace(run, objective=objective_of(CLASSES))
-
-
-def _alike(loss: np.ndarray[tuple[int], np.dtype[np.float64]]) -> RunView:
-    """Two layers; in the first, all units give the same numbers."""
-    run = _begun(loss)
-    return replace(run, readings=tuple(_alike_in(r, "fc1") for r in run.readings))
-
-
-def _alike_in(reading: Reading, path: str) -> Reading:
-    """The same reading, with one sum for all units if it is of that layer."""
-    if reading.site.path != path:
-        return reading
-    return replace(reading, tally=replace(reading.tally, total=np.ones(reading.tally.units)))
-
-
-def _cloned(run: RunView, wiring: Wiring, wires: Wires) -> bool:
-    """Whether all units of a hidden layer gave the same numbers on every late reading."""
-    if wiring.units < 2 or wiring.output or wires.is_output(wiring):
-        return False
-    readings = [r.tally for r in run.at(wiring.site, Signal.PREACTIVATION)]
-    late = [t for t in readings[len(readings) // 2 :] if t.units == wiring.units and t.finite.all()]
-    if len(late) < 2 or sum(t.samples for t in late) < _FEWEST_SAMPLES:
-        return False
-    return all(_all_alike(t) for t in late) and any(bool((t.high > t.low).any()) for t in late)
-
-
-def _all_alike(tally: Tally) -> bool:
-    """Whether all units have the same numbers, give or take the float32 rounding of their sums."""
-    size = float(np.sqrt(np.max(tally.squares * tally.finite)))
-    return (
-        _same(tally.total, size)
-        and _same(tally.squares, float(np.max(tally.squares)))
-        and _same(tally.low, float(np.max(np.abs(tally.low))))
-        and _same(tally.high, float(np.max(np.abs(tally.high))))
-    )
-
-
-def _same(values: np.ndarray[tuple[int], np.dtype[np.float64]], size: float) -> bool:
-    """Whether all units have that number, measured against ``size``."""
-    return size > 0 and float(np.ptp(values)) <= 1e-3 * size

@@ -18,7 +18,8 @@ loss may even fall; no change to the network helps.
   targets' mean.
 - `constant-labels`: every label of every batch is the same, so that a constant answer is perfect.
 - `sorted-data`: every batch holds one label, and the next ones another: the data comes in order and
-  is not shuffled. The network learns to give that label and forgets the others.
+  is not shuffled. The network learns to give that label and forgets the others: in the second half of
+  the run a new label still costs half of what it cost at first, or more.
 - `labels-ignored`: next to all labels carry the loss's ignore_index, and give no gradient.
 - `labels-outside`: binary cross-entropy is given targets below 0 or above 1; it then has no lower
   bound and falls for ever.
@@ -39,7 +40,9 @@ loss settles at the targets' variance. The finding says that the shapes were str
 A scalar target stretched over a batch (the "real" and "fake" of a GAN) is meant so and is not
 reported; neither are constant targets with several optimisers. Constant labels are reported only
 once the loss has fallen to almost nothing: a contrastive loss has constant labels, too, and never
-gets there. Masked language models ignore 85 % of the labels, far from the limit.
+gets there. A label so rare that no batch read held it shows in the loss, which is heard on every step and
+jumps where the label occurs: then nothing is said. Masked language models ignore 85 % of the labels, far
+from the limit.
 
 ## References
 
@@ -47,27 +50,36 @@ gets there. Masked language models ignore 85 % of the labels, far from the limit
 """
 
 from collections.abc import Iterable
-from dataclasses import replace
 from typing import ClassVar
 
 import numpy as np
 
-from defib.core.finding import Cause, Evidence, Fault, Finding, Severity
-from defib.core.run import Objective, RunView
-from defib.diagnosis.case_parts import CLASSES, REGRESSION, objective_of
-from defib.diagnosis.cases import Plan, falling_loss, flat_loss, run_of
+from defib.core.cause import Cause, Fault
+from defib.core.evidence import Evidence
+from defib.core.finding import Finding, Severity
+from defib.core.objective import Objective
+from defib.core.run import RunView
+from defib.diagnosis.case_labels import binary, compared, forgetting_loss, in_order, labelled
+from defib.diagnosis.cases import falling_loss, flat_loss
 from defib.diagnosis.measures.answer import Answer, answer
+from defib.diagnosis.measures.labels import always_one_label, dearest_late, samples_of, without_spikes
 from defib.diagnosis.rule import Case, Consequence, Expected, Limit, Rule
 
 _STRETCHED = {"broadcast": 1.0, "target_spread": 0.0}
 _HIDDEN = (
     "constant-predictor",
+    "by-heart",
+    "initialisation",
     "lr-too-low",
     "vanishing-gradient",
     "saturated-unit",
     "dead-unit",
     "zero-gradient",
 )
+
+
+_FEWEST = 3
+"""Fewer batches show nothing of how labels differ."""
 
 
 class LabelOrData(Rule):
@@ -108,6 +120,22 @@ class LabelOrData(Rule):
             meaning="share of the batches that hold one label only",
             reason="where classes follow each other, only the batches at a border are mixed; of shuffled "
             "batches of eight, half never hold one label each, and not of different labels",
+        ),
+        Limit(
+            name="forgotten",
+            default=0.5,
+            unit="1",
+            meaning="what the dearest tenth of the batches costs in the second half of a run on sorted data, "
+            "over the loss at the start",
+            reason="a label that has been learned costs little when it comes round again; at half of what it "
+            "cost at first it was forgotten in between",
+        ),
+        Limit(
+            name="labels",
+            default=300,
+            unit="labels",
+            meaning="fewest labels that must be the same where the loss is not learned away",
+            reason="0 of 300: another label has a share of less than 1 % (95 %)",
         ),
         Limit(
             name="samples",
@@ -181,7 +209,7 @@ class LabelOrData(Rule):
     def _same_inputs(self, run: RunView, objective: Objective, state: Answer) -> Finding | None:
         """No feature differs between the samples of a batch."""
         share = objective.last("input_constant", len(objective.steps))
-        if share != 1 or _samples(run, objective) < self.limit("samples") or not state.failing:
+        if share != 1 or samples_of(run, objective) < self.limit("samples") or not state.failing:
             return None
         return self.found(
             Cause.CONSTANT_INPUTS,
@@ -212,18 +240,21 @@ class LabelOrData(Rule):
         one = classes == 1
         share = float(one[np.isfinite(classes)].mean()) if np.isfinite(classes).any() else 0.0
         labels = np.unique(means[one & np.isfinite(means)].round(6))
-        if not share >= self.limit("sorted") or len(labels) < 2 or not state.failing:
+        if not share >= self.limit("sorted") or len(labels) < 2:
             return None
-        if _samples(run, objective) < self.limit("samples"):
+        again = dearest_late(run) / state.state.start if state.state.start > 0 else float("nan")
+        harmful = state.failing or again >= self.limit("forgotten")
+        if not harmful or samples_of(run, objective) < self.limit("samples"):
             return None
         return self.found(
             Cause.SORTED_DATA,
-            Severity.ERROR,
+            Severity.ERROR if state.failing else Severity.WARNING,
             f"{share:.0%} of the batches hold one label only, and {len(labels)} different ones were seen: "
             "the data comes in order of its labels",
             evidence=(
                 Evidence(name="share of the batches read with one label", value=share),
                 Evidence(name="different labels of those batches", value=len(labels), unit="labels"),
+                *((Evidence(name="dearest late batches over the first", value=again),) if again > 0 else ()),
                 *state.evidence,
             ),
             layer=objective.output_layer,
@@ -232,18 +263,17 @@ class LabelOrData(Rule):
 
     def _constant(self, run: RunView, objective: Objective, state: Answer) -> Finding | None:
         """The same label throughout, learned by heart."""
-        classes = objective.columns["classes"]
-        means = objective.columns["label_mean"]
-        one = len(np.unique(means[np.isfinite(means)].round(6))) <= 1
-        same = one and bool((classes == 1).all()) and objective.last("outputs") > 1
-        if not same or len(run.optimizers) != 1 or len(objective.steps) < 5:
+        count = len(objective.steps)
+        if not always_one_label(objective) or len(run.optimizers) != 1 or count < _FEWEST:
             return None
-        solved = state.state.end <= self.limit("solved") * state.state.start
-        if _samples(run, objective) < self.limit("samples") or not (solved or state.state.stuck):
+        samples = samples_of(run, objective)
+        solved = state.state.end <= self.limit("solved") * state.state.start and without_spikes(run.loss)
+        stuck = state.state.stuck and samples * count >= self.limit("labels")
+        if samples < self.limit("samples") or not (solved or stuck):
             return None
         return self.found(
             Cause.CONSTANT_LABELS,
-            Severity.WARNING,
+            Severity.ERROR,
             "every label of every batch read is the same, so that a constant answer is perfect",
             evidence=(
                 Evidence(name="different labels in a batch", value=1, unit="labels"),
@@ -257,84 +287,73 @@ class LabelOrData(Rule):
     CASES: ClassVar[tuple[Case, ...]] = (
         Case(
             name="every prediction is compared with every target",
-            build=lambda: _compared(flat_loss(level=1.0), **_STRETCHED),
+            build=lambda: compared(flat_loss(level=1.0), **_STRETCHED),
             expect=(Expected(cause=Cause.SHAPES_BROADCAST, severity=Severity.ERROR, layer="head"),),
         ),
         Case(
             name="the same while the loss falls",
-            build=lambda: _compared(falling_loss(), **_STRETCHED),
+            build=lambda: compared(falling_loss(), **_STRETCHED),
             expect=(Expected(cause=Cause.SHAPES_BROADCAST, severity=Severity.WARNING),),
         ),
         Case(
             name="a target of 1 for a whole batch",
-            build=lambda: _compared(
+            build=lambda: compared(
                 falling_loss(), broadcast=1.0, target_low=1.0, target_high=1.0, target_spread=0.0
             ),
         ),
         Case(
             name="labels of -1 and 1 for a binary cross-entropy",
-            build=lambda: _binary(-1.0),
+            build=lambda: binary(-1.0),
             expect=(Expected(cause=Cause.LABELS_OUTSIDE, severity=Severity.ERROR),),
         ),
-        Case(name="labels of 0 and 1 for a binary cross-entropy", build=lambda: _binary(0.0)),
+        Case(
+            name="every answer should be yes",
+            build=lambda: binary(1.0, loss=falling_loss(end=0.001)),
+            expect=(Expected(cause=Cause.CONSTANT_LABELS, severity=Severity.ERROR),),
+        ),
+        Case(
+            name="so few should be yes that no batch read held one, and the loss shows them",
+            build=lambda: binary(0.0, 0.0, loss=_seldom()),
+        ),
+        Case(name="labels of 0 and 1 for a binary cross-entropy", build=lambda: binary(0.0)),
         Case(
             name="all labels are padding",
-            build=lambda: _labelled(flat_loss(), ignored=1.0, classes=0.0),
+            build=lambda: labelled(flat_loss(), ignored=1.0, classes=0.0),
             expect=(Expected(cause=Cause.LABELS_IGNORED, severity=Severity.ERROR),),
         ),
         Case(
             name="all inputs are zero",
-            build=lambda: _labelled(flat_loss(), input_constant=1.0, input_std=0.0),
+            build=lambda: labelled(flat_loss(), input_constant=1.0, input_std=0.0),
             expect=(Expected(cause=Cause.CONSTANT_INPUTS, severity=Severity.ERROR, layer="fc1"),),
         ),
-        Case(name="a masked language model", build=lambda: _labelled(falling_loss(), ignored=0.85)),
+        Case(name="a masked language model", build=lambda: labelled(falling_loss(), ignored=0.85)),
         Case(
             name="every label is the same",
-            build=lambda: _labelled(falling_loss(end=0.001), classes=1.0, constant_loss=0.0),
-            expect=(Expected(cause=Cause.CONSTANT_LABELS, severity=Severity.WARNING),),
+            build=lambda: labelled(falling_loss(end=0.001), classes=1.0, constant_loss=0.0),
+            expect=(Expected(cause=Cause.CONSTANT_LABELS, severity=Severity.ERROR),),
         ),
         Case(
             name="digits sorted by class",
-            build=lambda: _in_order(flat_loss(level=3.3)),
+            build=lambda: in_order(flat_loss(level=3.3)),
             expect=(Expected(cause=Cause.SORTED_DATA, severity=Severity.ERROR, layer="head"),),
         ),
         Case(
-            name="batches of one class each in a network that learns", build=lambda: _in_order(falling_loss())
+            name="batches of one class each in a network that learns", build=lambda: in_order(falling_loss())
+        ),
+        Case(
+            name="each class costs as much when it comes round again",
+            build=lambda: in_order(forgetting_loss()),
+            expect=(Expected(cause=Cause.SORTED_DATA, severity=Severity.WARNING, layer="head"),),
         ),
         Case(
             name="a contrastive loss: the positive is always first",
-            build=lambda: _labelled(falling_loss(end=1.0), classes=1.0, constant_loss=0.0),
+            build=lambda: labelled(falling_loss(end=1.0), classes=1.0, constant_loss=0.0),
         ),
     )
 
 
-def _compared(loss: np.ndarray[tuple[int], np.dtype[np.float64]], **columns: float) -> RunView:
-    """A regression."""
-    run = run_of(Plan(path="fc1"), loss=loss, loss_operations=("MseLossBackward0",))
-    return replace(run, objective=objective_of({**REGRESSION, **columns}, "MseLossBackward0"))
-
-
-def _labelled(loss: np.ndarray[tuple[int], np.dtype[np.float64]], /, **columns: float) -> RunView:
-    """A classification."""
-    return replace(run_of(Plan(path="fc1"), loss=loss), objective=objective_of({**CLASSES, **columns}))
-
-
-def _in_order(loss: np.ndarray[tuple[int], np.dtype[np.float64]]) -> RunView:
-    """A classification whose batches hold one class each, one class after the other."""
-    run = _labelled(loss, classes=1.0, constant_loss=0.0, loss=3.3)
-    assert run.objective is not None
-    columns = {**run.objective.columns, "label_mean": np.arange(10.0)}
-    return replace(run, objective=replace(run.objective, columns=columns))
-
-
-def _binary(low: float) -> RunView:
-    """A binary classification with labels of ``low`` and 1."""
-    name = "BinaryCrossEntropyWithLogitsBackward0"
-    run = run_of(Plan(path="fc1"), loss_operations=(name,))
-    return replace(run, objective=objective_of({**REGRESSION, "target_low": low, "target_high": 1.0}, name))
-
-
-def _samples(run: RunView, objective: Objective) -> float:
-    """Samples a batch; 0 if unknown."""
-    read = objective.last("samples")
-    return read if np.isfinite(read) else max((live.batch for live in run.liveness.values()), default=0.0)
+def _seldom() -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+    """A loss that falls to almost nothing, but for a jump on every thirtieth step."""
+    loss = falling_loss(end=0.001)
+    loss[::30] += 0.15
+    return loss

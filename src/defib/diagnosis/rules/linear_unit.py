@@ -5,7 +5,9 @@
 The sign of the pre-activations of every unit behind a piecewise linear activation (ReLU, leaky ReLU,
 PReLU; on the positive side also ELU and its kin), over the last readings. A unit that is positive
 for every sample, or negative for every sample behind a leaky side, is a linear function of its
-inputs.
+inputs. Many samples show that by their number; of fewer it is said where the unit's pre-activations lie
+ten of their own standard deviations away from the kink: whatever their distribution, at most 1 in 101
+lies on the other side (Cantelli's inequality).
 
 ## Why it hurts
 
@@ -38,16 +40,21 @@ This is information only. First layers on positive data often hold some units th
 """
 
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from defib.core.activation_index import activation_named
-from defib.core.finding import Cause, Confidence, Evidence, Fault, Finding, Severity
+from defib.core.cause import Cause, Fault
+from defib.core.evidence import Evidence
+from defib.core.finding import Confidence, Finding, Severity
 from defib.core.inference import rate_bound
-from defib.core.run import RunView, Wiring
+from defib.core.run import RunView
 from defib.core.site import Signal
+from defib.core.tally import Tally
+from defib.core.wiring import Wiring
 from defib.diagnosis.cases import Plan, run_of
 from defib.diagnosis.measures.late import Late, late
 from defib.diagnosis.measures.wires import Wires
@@ -73,6 +80,20 @@ class LinearUnit(Rule):
             reason="0 of 1,500 on the other side: that side is taken on less than 0.2 % (95 %)",
         ),
         Limit(
+            name="few",
+            default=100,
+            unit="samples",
+            meaning="fewest samples of a unit that is far from its kink",
+            reason="a mean and a standard deviation of a hundred samples are known to a tenth",
+        ),
+        Limit(
+            name="far",
+            default=10.0,
+            unit="standard deviations",
+            meaning="distance of the mean pre-activation from the kink at which fewer samples will do",
+            reason="Cantelli: at most 1 in 1 + 10^2 samples is further away than that on one side",
+        ),
+        Limit(
             name="share",
             default=0.25,
             unit="1",
@@ -84,12 +105,20 @@ class LinearUnit(Rule):
 
     def check(self, run: RunView) -> Iterable[Finding]:
         """At most two findings for each layer."""
-        for layer in late(run, Wires(run), self.limit("samples")):
+        wires = Wires(run)
+        many = late(run, wires, self.limit("samples"))  # the same layers in the same order, or fewer
+        next_of_many = next(many, None)
+        for few in late(run, wires, self.limit("few")):
+            layer = few
+            if next_of_many is not None and next_of_many.wiring.site == few.wiring.site:
+                layer, next_of_many = next_of_many, next(many, None)
             tally = layer.tallies.get(Signal.PREACTIVATION) or layer.tallies.get(Signal.ACTIVATION)
             if tally is None:
                 continue
             on_side, off_side = _straight(layer.wiring)
             whole = tally.finite == tally.count
+            if layer is few:
+                whole &= (Signal.PREACTIVATION in layer.tallies) & self._far(tally)
             for cause, side, units in (
                 (Cause.ALWAYS_ON, on_side, whole & (tally.positive == tally.count)),
                 (Cause.ALWAYS_OFF, off_side, whole & (tally.positive == 0)),
@@ -97,9 +126,16 @@ class LinearUnit(Rule):
                 if side and units.mean() >= self.limit("share"):
                     yield self._finding(layer, cause, units, tally.samples)
 
+    def _far(self, tally: Tally) -> NDArray[np.bool_]:
+        """Units whose pre-activations lie far from 0 for their own spread, shape (U,)."""
+        return np.asarray(np.abs(tally.mean) > self.limit("far") * tally.std)
+
     def _finding(self, layer: Late, cause: Cause, units: NDArray[np.bool_], samples: int) -> Finding:
         """The finding for one side of one layer."""
         found = tuple(int(u) for u in np.flatnonzero(units))
+        rate = rate_bound(samples)
+        if samples < self.limit("samples"):
+            rate = min(rate, 1 / (1 + self.limit("far") ** 2))
         side = "positive" if cause is Cause.ALWAYS_ON else "negative"
         return Finding(
             rule=self.slug,
@@ -116,7 +152,7 @@ class LinearUnit(Rule):
             evidence=(
                 Evidence(name="linear share of the layer", value=float(units.mean())),
                 Evidence(name="samples, all on one side", value=samples, unit="samples"),
-                Evidence(name="share of samples on the other side, below (95 %)", value=rate_bound(samples)),
+                Evidence(name="share of samples on the other side, below (95 %)", value=rate),
             ),
             modules=layer.wiring.modules,
         )
@@ -149,9 +185,29 @@ class LinearUnit(Rule):
             build=lambda: run_of(Plan(path="fc1", fires=1.0), every=100),
         ),
         Case(
+            name="far on the positive side for all of few samples",
+            build=lambda: _pushed(run_of(Plan(path="fc1", fires=1.0), every=100), 30.0),
+            expect=(Expected(cause=Cause.ALWAYS_ON, severity=Severity.INFO, units=tuple(range(8))),),
+        ),
+        Case(
+            name="near the kink on the positive side for all of few samples",
+            build=lambda: _pushed(run_of(Plan(path="fc1", fires=1.0), every=100), 2.0),
+        ),
+        Case(
             name="units that fire on half of the samples", build=lambda: run_of(Plan(path="fc1"), batch=256)
         ),
     )
+
+
+def _pushed(run: RunView, mean: float) -> RunView:
+    """The same run, every pre-activation with that mean and a standard deviation of 1."""
+    readings = []
+    for reading in run.readings:
+        tally = reading.tally
+        if reading.signal is Signal.PREACTIVATION:
+            tally = replace(tally, total=tally.count * mean, squares=tally.count * (mean**2 + 1))
+        readings.append(replace(reading, tally=tally))
+    return replace(run, readings=tuple(readings))
 
 
 def _straight(wiring: Wiring) -> tuple[bool, bool]:

@@ -25,6 +25,14 @@ on average, whatever the rate: steps gain as much as they lose; the measured O i
 by themselves, and can bring O up to 2. So where the data differs from step to step, only an O
 surely above 2 is blamed, and O below it stands in the evidence.
 
+Under `defib run --curvature` the curvature itself is measured on some steps: the largest eigenvalue of
+S^1/2 H S^1/2, where H is the Hessian of the batch's loss and S what the optimiser multiplies the
+gradient with (the rate for SGD, the rate over the root of the second moment for Adam and its kind), with a
+bound on its error. That is rate x curvature, and the optimiser's own recurrence says how much of it
+can be followed: 2 for gradient descent, 2 (1 + m) for momentum m, 2 (1 + m) / (1 + 2 m) for
+Nesterov's, 2 (1 + b1) / (1 - b1) for Adam. Beyond it the error along the steepest direction grows from step
+to step. This is the strongest evidence, and is asked first; see the page Curvature.
+
 ## Why it hurts
 
 A gradient describes the loss near the weights where it was taken. A step as large as the weights
@@ -35,6 +43,8 @@ activations may be saturated. Beyond 2 / curvature every step multiplies the err
 
 - `step-larger-than-weights`: an update was as large as the weights themselves, or updates stay at a
   tenth of them, or the weights walked ten times their size and the loss is still the best constant's.
+- `steps-beyond-stability`: rate x largest curvature, measured, was more than the optimiser can
+  follow, before the loss rose; or a fifth more than that while the loss stayed.
 - `loss-runs-away`: the loss rose by orders of magnitude above its start in finite numbers, or ended
   half as high again.
 - `steps-overshoot`: the loss does not fall, and the gradient after a step points back with more than
@@ -58,13 +68,19 @@ run that learns is not reported. Weights that began at zero make the ratio of th
 infinite; all tensors are taken together, and nothing is said where all are zero. A rate that slipped
 once, in a run that had learned until then, and killed most of a layer is one event: `dead-unit` tells it,
 with the rate in its evidence. Training at the edge of stability (O between 1 and 2 while the loss falls) is
-healthy and not reported. The whole 95 % interval has to lie beyond the limit.
+healthy and not reported, and so is a measured rate x curvature at its bound or above it in a run that
+learns: there the loss falls in the other directions while the steepest one wavers. A run that fails for
+another reason may be at that edge as well, so a loss that stays takes a fifth more. The whole
+interval has to lie beyond the limit. With other data on every step single batches prove nothing: then the
+mean curvature of new batches along directions fixed beforehand counts, which is that of the mean loss.
 
 ## References
 
 - LeCun, Simard, Pearlmutter: Automatic learning rate maximization (1993): 2 / curvature.
 - Cohen, Kaur, Li, Kolter, Talwalkar: Gradient Descent on Neural Networks Typically Occurs at the Edge
   of Stability (2021).
+- Cohen, Ghorbani, Krishnan, Agarwal et al.: Adaptive Gradient Methods at the Edge of Stability (2022):
+  the bound of Adam, on the preconditioned Hessian.
 - Mahsereci, Hennig: Probabilistic Line Searches for Stochastic Optimization (2015): slopes along a step
   under noise.
 - You, Gitman, Ginsburg: Large Batch Training of Convolutional Networks (2017): the ratio of update to
@@ -77,15 +93,19 @@ from typing import ClassVar
 
 import numpy as np
 
-from defib.core.finding import Cause, Evidence, Fault, Finding, Severity
+from defib.core.cause import Cause, Fault
+from defib.core.evidence import Evidence
+from defib.core.finding import Finding, Severity
 from defib.core.run import RunView
-from defib.diagnosis.case_parts import CLASSES, objective_of, pairs_of, sizes_of
-from defib.diagnosis.cases import Plan, broken_loss, falling_loss, flat_loss, run_of
+from defib.diagnosis.case_steps import CASES
 from defib.diagnosis.measures.answer import Answer, answer
 from defib.diagnosis.measures.consecutive import consecutive
 from defib.diagnosis.measures.learning import Outcome
 from defib.diagnosis.measures.pace import pace
-from defib.diagnosis.rule import Case, Consequence, Expected, Limit, Rule
+from defib.diagnosis.measures.rise import onset, risen
+from defib.diagnosis.measures.slip import slip_that_killed
+from defib.diagnosis.measures.stability import how_to_measure, load
+from defib.diagnosis.rule import Case, Consequence, Limit, Rule
 
 _OVERFLOWS = (
     Cause.NON_FINITE_FORWARD,
@@ -95,10 +115,6 @@ _OVERFLOWS = (
 )
 
 
-_MOMENT = 10
-"""Steps within which what a jump of the rate does to the units shows; its momentum is spent by then."""
-
-
 class LrTooHigh(Rule):
     """Steps as large as the weights, or a loss that runs away."""
 
@@ -106,7 +122,12 @@ class LrTooHigh(Rule):
     fault = Fault.LR_TOO_HIGH
     title = "steps so large that the gradient they follow no longer holds"
     rank = 34
-    causes = (Cause.STEP_LARGER_THAN_WEIGHTS, Cause.LOSS_RUNS_AWAY, Cause.STEPS_OVERSHOOT)
+    causes = (
+        Cause.STEPS_BEYOND_STABILITY,
+        Cause.STEP_LARGER_THAN_WEIGHTS,
+        Cause.LOSS_RUNS_AWAY,
+        Cause.STEPS_OVERSHOOT,
+    )
     limits = (
         Limit(
             name="single",
@@ -169,6 +190,22 @@ class LrTooHigh(Rule):
             reason="batches that take turns can feign 2, and nothing beyond it",
         ),
         Limit(
+            name="load",
+            default=1.0,
+            unit="1",
+            meaning="rate x largest curvature over what the optimiser can follow, in a run whose loss rises "
+            "above its start, or from its lowest point",
+            reason="the bound of the optimiser's own recurrence, beyond which the error grows",
+        ),
+        Limit(
+            name="load_at_rest",
+            default=1.2,
+            unit="1",
+            meaning="the same, in a run whose loss stays",
+            reason="runs at the edge of stability waver around 1; a fifth more multiplies the error of "
+            "gradient descent by 1.4 in each step",
+        ),
+        Limit(
             name="slip",
             default=3.0,
             unit="1",
@@ -218,12 +255,22 @@ class LrTooHigh(Rule):
 
     def check(self, run: RunView) -> Iterable[Finding]:
         """At most one finding."""
-        state = answer(run)
+        numbers = _load(run)
+        for finding in self._judged(run, answer(run)):
+            told = finding.evidence if finding.cause is Cause.STEPS_BEYOND_STABILITY else ()
+            evidence = told or (*finding.evidence, *numbers)
+            yield replace(finding, evidence=evidence, try_next=how_to_measure(run))
+
+    def _judged(self, run: RunView, state: Answer) -> Iterable[Finding]:
         if state.state.kept:
             yield from self._overshoots(run, state)
         if state.state.outcome is Outcome.LEARNING and state.late:
             yield from self._replaced(run, state)
-        if not state.failing or _slip_that_killed(run, self.limit("slip")):
+        if not state.failing or slip_that_killed(run, self.limit("slip")):
+            return
+        beyond = list(self._beyond(run, state))
+        if beyond:
+            yield from beyond
             return
         steps = pace(run)
         if steps is not None:
@@ -242,6 +289,26 @@ class LrTooHigh(Rule):
                 return
         away = list(self._runs_away(run, state))
         yield from away or self._overshoots(run, state)
+
+    def _beyond(self, run: RunView, state: Answer) -> Iterable[Finding]:
+        """The finding from the curvature itself: rate x curvature is more than can be followed."""
+        since = onset(run.loss, self.limit("rise_lasting"))
+        away = since is not None and state.state.outcome is Outcome.DIVERGING
+        found = load(run, until=since if away else None)
+        if away and found is not None and not found.same_data and found.value > self.limit("load"):
+            found = load(run, until=run.steps)  # too few batches before the rise tell for certain
+        limit = self.limit("load" if away or state.state.relapsed else "load_at_rest")
+        if found is None or not found.interval.low > limit:
+            return
+        product = found.value * found.bound
+        yield self.found(
+            Cause.STEPS_BEYOND_STABILITY,
+            Severity.ERROR,
+            f"rate x largest curvature is {product:.4g}, and {run.optimizers[0].kind} with these settings "
+            f"follows no more than {found.bound:.4g}: the error along the steepest direction grows",
+            evidence=(*found.evidence, *_rate(run, found.first), *_overshoot(run), *state.evidence),
+            since_step=found.first,
+        )
 
     def _replaced(self, run: RunView, state: Answer) -> Iterable[Finding]:
         """The finding from how far the weights walked to end where the best constant is."""
@@ -278,130 +345,41 @@ class LrTooHigh(Rule):
 
     def _runs_away(self, run: RunView, state: Answer) -> Iterable[Finding]:
         """The finding from the stream of losses: it rose, and it did not come down again."""
-        values = run.loss.values
-        finite = np.isfinite(values)
-        if not finite.any() or not state.state.stuck:
+        if not state.state.stuck:
             return
-        start = float(np.median(values[finite][:3]))
         stayed = state.state.outcome is Outcome.DIVERGING and np.isfinite(state.state.end)
-        rise = self.limit("rise_lasting") if stayed else self.limit("rise")
-        above = np.flatnonzero(finite & (values > rise * start))
-        if start <= 0 or len(above) < 3:
+        times = self.limit("rise_lasting") if stayed else self.limit("rise")
+        rise = risen(run.loss, times)
+        if rise is None or rise.steps < 3:
             return
-        step = int(run.loss.steps[above[0]])
         yield self.found(
             Cause.LOSS_RUNS_AWAY,
             Severity.ERROR,
-            f"the loss rose from {start:.3g} to {float(values[finite].max()):.3g}, "
-            f"beyond {rise:.3g} times its start from step {step} on",
+            f"the loss rose from {rise.start:.3g} to {rise.top:.3g}, "
+            f"beyond {times:.3g} times its start from step {rise.first} on",
             evidence=(
-                Evidence(name="largest finite loss", value=float(values[finite].max()), unit="loss"),
-                Evidence(name="steps above that", value=len(above), unit="steps"),
-                *_rate(run, step),
+                Evidence(name="largest finite loss", value=rise.top, unit="loss"),
+                Evidence(name="steps above that", value=rise.steps, unit="steps"),
+                *_rate(run, rise.first),
                 *_overshoot(run),
                 *state.evidence,
             ),
-            since_step=max(step - 1, 0),
+            since_step=max(rise.first - 1, 0),
         )
 
-    CASES: ClassVar[tuple[Case, ...]] = (
-        Case(
-            name="the first step replaces the weights and nothing is learned",
-            build=lambda: _stepping(flat_loss(), 5.0),
-            expect=(Expected(cause=Cause.STEP_LARGER_THAN_WEIGHTS, severity=Severity.ERROR, since_step=0),),
-        ),
-        Case(
-            name="every step moves the weights by a fifth",
-            build=lambda: _stepping(flat_loss(), 0.2),
-            expect=(Expected(cause=Cause.STEP_LARGER_THAN_WEIGHTS, severity=Severity.ERROR),),
-        ),
-        Case(
-            name="the loss grows until it is infinite",
-            build=lambda: run_of(Plan(path="fc1"), loss=_growing(), readings=False),
-            expect=(Expected(cause=Cause.LOSS_RUNS_AWAY, severity=Severity.ERROR),),
-        ),
-        Case(
-            name="the loss ends twice as high as it began",
-            build=lambda: run_of(Plan(path="fc1"), loss=np.linspace(1.0, 2.0, 200), readings=False),
-            expect=(Expected(cause=Cause.LOSS_RUNS_AWAY, severity=Severity.ERROR),),
-        ),
-        Case(
-            name="steps from one side of the valley to the other",
-            build=lambda: _bouncing(flat_loss(), after=0.9),
-            expect=(Expected(cause=Cause.STEPS_OVERSHOOT, severity=Severity.ERROR),),
-        ),
-        Case(name="the same while the loss falls", build=lambda: _bouncing(falling_loss(), after=0.9)),
-        Case(
-            name="half of the gradient is noise of its own",
-            build=lambda: _bouncing(flat_loss(level=2.0), after=0.45),
-        ),
-        Case(
-            name="batches that take turns point against each other",
-            build=lambda: _bouncing(flat_loss(level=2.0), after=0.9, taking_turns=True),
-        ),
-        Case(
-            name="weights replaced ten times over, and a loss that falls to the best constant's",
-            build=lambda: _restless(0.07),
-            expect=(Expected(cause=Cause.STEP_LARGER_THAN_WEIGHTS, severity=Severity.WARNING),),
-        ),
-        Case(name="small steps on the same way down", build=lambda: _restless(0.002)),
-        Case(name="a large step in a network that learns", build=lambda: _stepping(falling_loss(), 5.0)),
-        Case(
-            name="small steps in a network that learns",
-            build=lambda: _stepping(falling_loss(), 0.001),
-        ),
-    )
+    CASES: ClassVar[tuple[Case, ...]] = CASES
 
 
-def _restless(ratio: float) -> RunView:
-    """A classifier that walks at that pace, and whose loss, still falling, is at a constant's level."""
-    run = _stepping(np.linspace(2.6, 2.2, 400), ratio)
-    return replace(run, objective=objective_of(CLASSES, loss=2.2))
-
-
-def _slip_that_killed(run: RunView, times: float) -> bool:
-    """Whether the rate jumped in mid-run and at least half of a layer fell silent for good right then."""
-    for optimizer in run.optimizers[:1]:
-        rate = optimizer.lr.values
-        jumps = np.flatnonzero(rate[1:] > times * rate[:-1]) + 1
-        for jump in jumps[rate[jumps - 1] > 0]:
-            step = int(optimizer.lr.steps[jump])
-            for live in run.liveness.values():
-                fell = (live.last_alive >= step - 1) & (live.last_alive <= step + _MOMENT)
-                if len(fell) and (fell & (live.silent_steps > 2 * _MOMENT)).mean() >= 0.5:
-                    return True
-    return False
-
-
-def _bouncing(
-    loss: np.ndarray[tuple[int], np.dtype[np.float64]], after: float, taking_turns: bool = False
-) -> RunView:
-    """A run whose gradients point back along the last step with that cosine."""
-    run = replace(run_of(Plan(path="fc1"), loss=loss), pairs={0: pairs_of(after)})
-    objective = objective_of(CLASSES)
-    if taking_turns:
-        turns = np.asarray(np.arange(len(objective.steps)) % 2, dtype=np.float64)
-        objective = replace(objective, columns={**objective.columns, "input_mean": turns})
-    return replace(run, objective=objective)
+def _load(run: RunView) -> tuple[Evidence, ...]:
+    """Rate x curvature, where it was measured."""
+    found = load(run)
+    return () if found is None else found.evidence
 
 
 def _overshoot(run: RunView) -> tuple[Evidence, ...]:
     """The length of the steps, where it was measured."""
     pairs = consecutive(run)
     return pairs.steep if pairs is not None and np.isfinite(pairs.overshoot) else ()
-
-
-def _stepping(loss: np.ndarray[tuple[int], np.dtype[np.float64]], ratio: float) -> RunView:
-    """A run whose updates are that large against the weights."""
-    sizes = {"fc1.weight": (1.0, ratio), "head.weight": (1.0, ratio)}
-    return replace(run_of(Plan(path="fc1"), loss=loss), norms=sizes_of(sizes))
-
-
-def _growing() -> np.ndarray[tuple[int], np.dtype[np.float64]]:
-    """A loss that doubles from step to step and is NaN from step 100 on."""
-    loss = broken_loss(200, at=100)
-    loss[:100] = 2.0 ** np.arange(100)
-    return loss
 
 
 def _rate(run: RunView, step: int) -> tuple[Evidence, ...]:

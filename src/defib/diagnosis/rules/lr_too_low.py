@@ -45,9 +45,12 @@ from typing import ClassVar
 
 import numpy as np
 
-from defib.core.finding import Cause, Evidence, Fault, Finding, Severity
+from defib.core.cause import Cause, Fault
+from defib.core.evidence import Evidence
+from defib.core.finding import Finding, Severity
 from defib.core.inference import block_medians, falling
-from defib.core.run import RunView, Series
+from defib.core.run import RunView
+from defib.core.series import Series
 from defib.diagnosis.case_parts import CLASSES, objective_of, sizes_of, stepped
 from defib.diagnosis.cases import Plan, falling_loss, flat_loss, run_of
 from defib.diagnosis.measures.answer import Answer, answer

@@ -52,8 +52,11 @@ from typing import ClassVar
 
 import numpy as np
 
-from defib.core.finding import Cause, Confidence, Evidence, Fault, Finding, Severity
-from defib.core.run import Event, Optimizer, RunView
+from defib.core.cause import Cause, Fault
+from defib.core.evidence import Evidence
+from defib.core.finding import Confidence, Finding, Severity
+from defib.core.optimizer import Optimizer
+from defib.core.run import Event, RunView
 from defib.diagnosis.cases import Plan, broken_loss, falling_loss, norms_of, run_of
 from defib.diagnosis.rule import Case, Consequence, Expected, Rule
 

@@ -46,7 +46,10 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import ClassVar
 
-from defib.core.finding import Cause, Confidence, Coverage, Evidence, Fault, Finding, Severity, Unseen
+from defib.core.cause import Cause, Fault
+from defib.core.coverage import Coverage
+from defib.core.evidence import Evidence, Unseen
+from defib.core.finding import Confidence, Finding, Severity
 from defib.core.run import Event, RunView
 from defib.diagnosis.cases import Plan, flat_loss, run_of
 from defib.diagnosis.coverage import coverage, layers_read

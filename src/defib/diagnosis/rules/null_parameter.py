@@ -41,8 +41,12 @@ from typing import ClassVar
 
 import numpy as np
 
-from defib.core.finding import Cause, Confidence, Evidence, Fault, Finding, Severity
-from defib.core.run import Layer, Norms, RunView, Wiring
+from defib.core.cause import Cause, Fault
+from defib.core.evidence import Evidence
+from defib.core.finding import Confidence, Finding, Severity
+from defib.core.optimizer import Norms
+from defib.core.run import RunView
+from defib.core.wiring import Layer, Wiring
 from defib.diagnosis.cases import Plan, norms_of, run_of
 from defib.diagnosis.rule import Case, Expected, Limit, Rule
 

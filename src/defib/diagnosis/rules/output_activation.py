@@ -21,7 +21,8 @@ activation is flat: then the output saturates, and the gradient that is left say
   through one. Scores between 0 and 1 make no probability above 1 / (1 + (C - 1) / e), so that the
   loss has a floor far above 0.
 - `one-sided-output`: a ReLU makes the scores of a classifier: a score below 0 gets no gradient, and
-  its logarithm does not exist.
+  its logarithm does not exist. It is information while the network learns, and a warning where the score
+  of a class is 0 for every sample: that class gets no gradient any more and is never answered.
 - `not-log-probabilities`: the negative log-likelihood is given numbers above 0, which are no
   logarithms of probabilities; it has no minimum then.
 
@@ -54,8 +55,12 @@ from typing import ClassVar
 
 import numpy as np
 
-from defib.core.finding import Cause, Confidence, Evidence, Fault, Finding, Severity
-from defib.core.run import Objective, RunView, Wiring
+from defib.core.cause import Cause, Fault
+from defib.core.evidence import Evidence
+from defib.core.finding import Confidence, Finding, Severity
+from defib.core.objective import Objective
+from defib.core.run import RunView
+from defib.core.wiring import Wiring
 from defib.diagnosis.case_outputs import (
     FAR,
     HALF,
@@ -79,6 +84,7 @@ from defib.diagnosis.measures.outputs import (
     power_of,
     range_in_words,
     range_of,
+    scores_off,
 )
 from defib.diagnosis.rule import Case, Consequence, Expected, Limit, Rule, harms
 
@@ -119,6 +125,13 @@ class OutputActivation(Rule):
             "targets, before it is reported",
             reason="less than that is rounding and label noise; the nearest reachable answer is closer "
             "than the typical error of the best constant",
+        ),
+        Limit(
+            name="samples",
+            default=300,
+            unit="samples",
+            meaning="fewest samples for which the score of a class must be 0 for it to count as lost",
+            reason="0 of 300: the score is above 0 for less than 1 % of the samples (95 %)",
         ),
         Limit(
             name="total",
@@ -294,14 +307,21 @@ class OutputActivation(Rule):
         objective = run.objective
         classifies = objective is not None and objective.operation.startswith(("NllLoss", "BinaryCross"))
         last = next((w for w in run.wirings if w.output and w.operation in _ONE_SIDED), None)
-        if not classifies or last is None or last.operation not in run.loss_operations or not state.failing:
+        if not classifies or last is None or last.operation not in run.loss_operations:
             return None
+        share, off, samples = scores_off(run, last)
+        lost = off if samples >= self.limit("samples") else []
+        words = f"the scores of the classifier go through {last.activation}, which gives no score below 0 "
+        words += "and no gradient there"
+        if lost:
+            words += f"; that of class {', '.join(map(str, lost))} is 0 for every sample"
+        zeros = Evidence(name="share of the scores that are exactly 0", value=share)
+        seen = Evidence(name="samples of them", value=samples, unit="samples")
         return self.found(
             Cause.ONE_SIDED_OUTPUT,
-            Severity.ERROR,
-            f"the scores of the classifier go through {last.activation}, which gives no score below 0 "
-            "and no gradient there",
-            evidence=state.evidence,
+            Severity.ERROR if state.failing else Severity.WARNING if lost else Severity.INFO,
+            words,
+            evidence=(*state.evidence, *((zeros, seen) if samples else ())),
             layer=last.site.path,
             since_step=0,
         )
@@ -368,7 +388,16 @@ class OutputActivation(Rule):
             build=lambda: relu_scores(flat_loss()),
             expect=(Expected(cause=Cause.ONE_SIDED_OUTPUT, severity=Severity.ERROR, layer="head"),),
         ),
-        Case(name="ReLU scores that learn", build=lambda: relu_scores(falling_loss())),
+        Case(
+            name="ReLU scores that learn",
+            build=lambda: relu_scores(falling_loss()),
+            expect=(Expected(cause=Cause.ONE_SIDED_OUTPUT, severity=Severity.INFO, layer="head"),),
+        ),
+        Case(
+            name="ReLU scores that learn, but for two classes that are off for good",
+            build=lambda: relu_scores(falling_loss(), off=(3, 6)),
+            expect=(Expected(cause=Cause.ONE_SIDED_OUTPUT, severity=Severity.WARNING, layer="head"),),
+        ),
         Case(
             name="raw scores for a negative log-likelihood",
             build=lambda: classifier(loss=flat_loss(), prediction_high=3.0),

@@ -37,7 +37,9 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import ClassVar
 
-from defib.core.finding import Cause, Evidence, Fault, Finding, Severity
+from defib.core.cause import Cause, Fault
+from defib.core.evidence import Evidence
+from defib.core.finding import Finding, Severity
 from defib.core.run import Exhibit, RunView
 from defib.diagnosis.cases import Plan, run_of
 from defib.diagnosis.rule import Case, Expected, Limit, Rule

@@ -48,11 +48,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from defib.core.activation_index import activation_named
-from defib.core.finding import Cause, Confidence, Evidence, Fault, Finding, Severity
+from defib.core.cause import Cause, Fault
+from defib.core.evidence import Evidence
+from defib.core.finding import Confidence, Finding, Severity
 from defib.core.inference import rate_bound
-from defib.core.run import Reading, RunView, Wiring, merge
+from defib.core.reading import Reading
+from defib.core.run import RunView
 from defib.core.site import Signal
-from defib.core.tally import Tally
+from defib.core.tally import Tally, merge
+from defib.core.wiring import Wiring
 from defib.diagnosis.cases import Plan, flat_loss, run_of
 from defib.diagnosis.measures.learning import Learning, learning
 from defib.diagnosis.measures.wires import Wires

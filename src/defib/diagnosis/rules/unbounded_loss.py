@@ -45,7 +45,9 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from defib.core.finding import Cause, Confidence, Evidence, Fault, Finding, Severity
+from defib.core.cause import Cause, Fault
+from defib.core.evidence import Evidence
+from defib.core.finding import Confidence, Finding, Severity
 from defib.core.inference import block_medians
 from defib.core.run import RunView
 from defib.diagnosis.cases import Plan, falling_loss, run_of

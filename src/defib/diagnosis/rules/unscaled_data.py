@@ -51,9 +51,13 @@ from typing import ClassVar
 
 import numpy as np
 
-from defib.core.finding import Cause, Evidence, Fault, Finding, Severity
-from defib.core.run import Objective, RunView, merge
+from defib.core.cause import Cause, Fault
+from defib.core.evidence import Evidence
+from defib.core.finding import Finding, Severity
+from defib.core.objective import Objective
+from defib.core.run import RunView
 from defib.core.site import Signal
+from defib.core.tally import merge
 from defib.diagnosis.case_parts import CLASSES, REGRESSION, objective_of
 from defib.diagnosis.cases import Plan, broken_loss, falling_loss, flat_loss, run_of
 from defib.diagnosis.measures.answer import Answer, answer

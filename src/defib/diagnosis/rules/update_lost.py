@@ -51,8 +51,12 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from defib.core.finding import Cause, Confidence, Evidence, Fault, Finding, Severity
-from defib.core.run import Event, Norms, RunView, Series
+from defib.core.cause import Cause, Fault
+from defib.core.evidence import Evidence
+from defib.core.finding import Confidence, Finding, Severity
+from defib.core.optimizer import Norms
+from defib.core.run import Event, RunView
+from defib.core.series import Series
 from defib.diagnosis.case_parts import sizes_of, stepped
 from defib.diagnosis.cases import Plan, broken_loss, falling_loss, flat_loss, run_of
 from defib.diagnosis.measures.answer import Answer, answer

@@ -52,7 +52,9 @@ from typing import ClassVar
 
 import numpy as np
 
-from defib.core.finding import Cause, Confidence, Evidence, Fault, Finding, Severity
+from defib.core.cause import Cause, Fault
+from defib.core.evidence import Evidence
+from defib.core.finding import Confidence, Finding, Severity
 from defib.core.run import RunView
 from defib.diagnosis.cases import Plan, flat_loss, norms_of, run_of
 from defib.diagnosis.measures.learning import Learning, Outcome, learning

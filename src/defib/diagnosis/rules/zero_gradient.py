@@ -18,6 +18,10 @@ however long the training; the layers above it work on features as they were dra
   draw) stands between the layer and the loss; the evidence names it.
 - `unreached`: no backward reached the layer: it is not used in the forward pass, or its output is
   detached, or turned into something without a gradient (argmax, a comparison, a number).
+- `not-owned`: the optimiser was made for other parameters than those that the loss is made of (a head
+  or a whole model that was replaced after the optimiser was made): none of its own ever has a gradient.
+- `gradients-dropped`: backward computes gradients, and they are gone, or exactly zero, when the optimiser
+  steps: `zero_grad()` between `backward()` and `step()`.
 - `dead-layer`: all units of a layer on the way are dead; the finding that names them explains it.
 - `zero-loss`: the loss is exactly zero, as with a margin that all samples keep: nothing is left to do.
 - `blocked`: the gradient is exactly zero for none of these reasons: an output that has saturated
@@ -45,12 +49,16 @@ where half of the layers or more are on the way and get exactly zero is such a r
 
 from collections.abc import Iterable
 from dataclasses import replace
+from types import MappingProxyType
 from typing import ClassVar
 
 import numpy as np
 
-from defib.core.finding import Cause, Confidence, Evidence, Fault, Finding, Severity, Unseen
-from defib.core.run import Event, Layer, RunView
+from defib.core.cause import Cause, Fault
+from defib.core.evidence import Evidence, Unseen
+from defib.core.finding import Confidence, Finding, Severity
+from defib.core.run import Event, RunView
+from defib.core.wiring import Layer
 from defib.diagnosis.case_gradients import (
     hardly_read,
     mostly_without_gradient,
@@ -58,16 +66,18 @@ from defib.diagnosis.case_gradients import (
     stepping_copies,
     with_a_detached_layer,
     with_gradient,
+    zero_again,
 )
 from defib.diagnosis.cases import Plan, falling_loss, flat_loss, norms_of, run_of
 from defib.diagnosis.measures.deaths import Criterion, deaths
 from defib.diagnosis.measures.learning import Learning, learning
+from defib.diagnosis.measures.lost_gradients import WORDS, arrives_and_is_zero, why_none
 from defib.diagnosis.measures.outputs import never_moves
 from defib.diagnosis.measures.standstill import unchanged
 from defib.diagnosis.measures.wires import Wires
 from defib.diagnosis.rule import Case, Consequence, Expected, Limit, Rule
 
-_NOTHING_ARRIVES = (Cause.CUT, Cause.UNREACHED)
+_NOTHING_ARRIVES = (Cause.CUT, Cause.UNREACHED, Cause.NOT_OWNED, Cause.GRADIENTS_DROPPED)
 
 
 class ZeroGradient(Rule):
@@ -77,13 +87,14 @@ class ZeroGradient(Rule):
     fault = Fault.VANISHING
     title = "layers that an optimiser steps and that never get a gradient"
     rank = 24
-    causes = (Cause.CUT, Cause.UNREACHED, Cause.DEAD_LAYER, Cause.ZERO_LOSS, Cause.BLOCKED)
+    causes = (*_NOTHING_ARRIVES, Cause.DEAD_LAYER, Cause.ZERO_LOSS, Cause.BLOCKED)
+    faults = MappingProxyType({Cause.NOT_OWNED: Fault.LR_TOO_LOW, Cause.GRADIENTS_DROPPED: Fault.LR_TOO_LOW})
     limits = (
         Limit(
             name="readings",
             default=5,
             unit="readings",
-            meaning="fewest late readings on which the gradient was exactly zero",
+            meaning="fewest readings, up to the last, on which the gradient was exactly zero",
             reason="an expert or a head may get no sample on one step, hardly on five; below an operation "
             "whose derivative is zero everywhere no sample can make a difference, and one reading tells",
         ),
@@ -114,6 +125,13 @@ class ZeroGradient(Rule):
                 ("lr-too-low", "what gets no gradient does not move"),
                 ("update-lost", "a gradient of zero is below any eps"),
             )
+        ),
+        Consequence(
+            rule="constant-predictor",
+            when=(Cause.BLOCKED,),
+            harmful=True,
+            delay=-1,
+            why="layers that are not trained tell nothing apart",
         ),
         Consequence(
             rule="not-observed",
@@ -156,12 +174,11 @@ class ZeroGradient(Rule):
         sparse = any(o.kind.startswith("Sparse") for o in run.optimizers)
         if not owned or sparse or readings < self.limit("readings") or not state.stuck:
             return
+        cause = why_none(run)
         yield self.found(
-            Cause.UNREACHED,
+            cause,
             Severity.ERROR,
-            f"none of the {owned} parameters that the optimiser steps ever had a gradient: no path leads to "
-            "them from the loss (a loss made anew from its number, an optimiser made before the layers "
-            "that the loss is made of)",
+            f"none of the {owned} parameters that the optimiser steps ever had a gradient: {WORDS[cause]}",
             evidence=(
                 Evidence(name="parameters that the optimiser owns", value=owned, unit="parameters"),
                 Evidence(name="steps on which their gradients were looked for", value=readings, unit="steps"),
@@ -194,11 +211,14 @@ class ZeroGradient(Rule):
         columns = [i for i, n in enumerate(norms.parameters) if n in layer.parameters] if norms else []
         if norms is None or not columns:
             return False
-        late = norms.gradient[len(norms.steps) // 2 :, columns]
-        seen = late[~np.isnan(late).all(axis=1)]
+        sizes = norms.gradient[:, columns]
+        there = np.asarray(~np.isnan(sizes).all(axis=1))
+        zero = np.asarray((np.nan_to_num(sizes, nan=0.0) == 0).all(axis=1))
+        late = there & (np.arange(len(sizes)) >= len(sizes) // 2)
+        since = int(np.flatnonzero(there & ~zero).max(initial=-1)) + 1
         sure = _stands_still(run) or _below_a_cut(run, layer)
-        enough = len(seen) >= self.limit("readings") or (len(seen) > 0 and sure)
-        return enough and bool((np.nan_to_num(seen, nan=0.0) == 0).all())
+        enough = there[since:].sum() >= self.limit("readings") or sure
+        return enough and bool(late.any() and zero[late].all())
 
     def _zero(self, run: RunView, zero: list[Layer], share: float, state: Learning) -> Iterable[Finding]:
         """The findings for layers whose gradient is exactly zero."""
@@ -215,8 +235,10 @@ class ZeroGradient(Rule):
         ):
             here = [layer for layer in zero if order[layer.path] <= limit]
             zero = [layer for layer in zero if order[layer.path] > limit]
+            again = cause is Cause.BLOCKED and share == 1 and arrives_and_is_zero(run, set(order))
             if here:
-                yield self._finding(cause, here, share, state, tuple(dict.fromkeys(names)))
+                why = Cause.GRADIENTS_DROPPED if again else cause
+                yield self._finding(why, here, share, state, tuple(dict.fromkeys(names)))
 
     def _severity(self, cause: Cause, share: float, state: Learning) -> Severity:
         """Harm: where the run does not learn and enough of it gets no gradient, or most of it does not."""
@@ -227,7 +249,7 @@ class ZeroGradient(Rule):
             return Severity.WARNING if most else Severity.INFO
         if share < self.limit("share"):
             return Severity.INFO
-        return Severity.ERROR if cause is Cause.CUT else Severity.WARNING
+        return Severity.ERROR if cause in {Cause.CUT, Cause.GRADIENTS_DROPPED} else Severity.WARNING
 
     def _finding(
         self,
@@ -245,6 +267,7 @@ class ZeroGradient(Rule):
             Cause.DEAD_LAYER: "a layer that is dead as a whole passes nothing on",
             Cause.ZERO_LOSS: "the loss is exactly zero",
             Cause.BLOCKED: "something between it and the loss passes nothing on",
+            Cause.GRADIENTS_DROPPED: "what backward computes is zero again before the step",
         }[cause]
         return self.found(
             cause,
@@ -324,6 +347,21 @@ class ZeroGradient(Rule):
             name="an optimiser whose parameters never had a gradient",
             build=lambda: never_reached(flat_loss()),
             expect=(Expected(cause=Cause.UNREACHED, severity=Severity.ERROR, since_step=0),),
+        ),
+        Case(
+            name="an optimiser that was made for another model",
+            build=lambda: never_reached(flat_loss(), owner=-1, output="head"),
+            expect=(Expected(cause=Cause.NOT_OWNED, severity=Severity.ERROR, since_step=0),),
+        ),
+        Case(
+            name="gradients are thrown away before the step",
+            build=lambda: never_reached(flat_loss(), output="head"),
+            expect=(Expected(cause=Cause.GRADIENTS_DROPPED, severity=Severity.ERROR, since_step=0),),
+        ),
+        Case(
+            name="they are set to zero before the step",
+            build=lambda: zero_again(flat_loss()),
+            expect=(Expected(cause=Cause.GRADIENTS_DROPPED, severity=Severity.ERROR),),
         ),
         Case(name="no gradient was read of a run that learns", build=lambda: never_reached(falling_loss())),
         Case(

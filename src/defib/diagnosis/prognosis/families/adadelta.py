@@ -2,8 +2,7 @@
 
 import numpy as np
 
-from defib.core.prognosis import Mechanism
-from defib.diagnosis.prognosis.family import Body, Family, Mode, Tail
+from defib.diagnosis.prognosis.family import Body, Family, Tail
 
 
 class Adadelta(Family):
@@ -11,6 +10,7 @@ class Adadelta(Family):
 
     kinds = ("Adadelta",)
     needs = ("square_avg", "acc_delta")
+    scaled = True
 
     def step(self, body: Body, lr: float) -> None:
         """As torch's ``_single_tensor_adadelta``."""
@@ -32,9 +32,4 @@ class Adadelta(Family):
         del lr
         if body.decay:
             return None
-        return Tail(modes=(Mode(values=body.values.astype(np.float64), rate=1.0),))
-
-    def decay_mechanism(self, body: Body, lr: float) -> Mechanism:
-        """Coupled decay is divided by its own size."""
-        del lr
-        return Mechanism.NORMALISED_DECAY if body.decay else Mechanism.NOTHING
+        return Tail.single(body.values)

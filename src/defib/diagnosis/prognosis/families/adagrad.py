@@ -1,9 +1,6 @@
 """Adagrad: no momentum; its scale only grows."""
 
-import numpy as np
-
-from defib.core.prognosis import Mechanism
-from defib.diagnosis.prognosis.family import Body, Family, Mode, Tail
+from defib.diagnosis.prognosis.family import Body, Family, Tail
 
 
 class Adagrad(Family):
@@ -11,6 +8,7 @@ class Adagrad(Family):
 
     kinds = ("Adagrad",)
     needs = ("sum",)
+    scaled = True
 
     def step(self, body: Body, lr: float) -> None:
         """As torch's ``_single_tensor_adagrad``."""
@@ -28,9 +26,4 @@ class Adagrad(Family):
         del lr
         if body.decay:
             return None
-        return Tail(modes=(Mode(values=body.values.astype(np.float64), rate=1.0),))
-
-    def decay_mechanism(self, body: Body, lr: float) -> Mechanism:
-        """Coupled decay is divided by its own size."""
-        del lr
-        return Mechanism.NORMALISED_DECAY if body.decay else Mechanism.NOTHING
+        return Tail.single(body.values)

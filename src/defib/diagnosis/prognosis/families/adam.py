@@ -4,9 +4,8 @@ import math
 
 import numpy as np
 
-from defib.core.prognosis import Mechanism
 from defib.diagnosis.prognosis.arithmetic import Exact
-from defib.diagnosis.prognosis.family import Body, Family, Mode, Tail, spent
+from defib.diagnosis.prognosis.family import Body, Family, Tail, shrinking, spent_moments
 from defib.diagnosis.prognosis.plane import adam_reach
 
 
@@ -16,17 +15,14 @@ class Adam(Family):
     kinds = ("Adam", "AdamW")
     momenta = ("exp_avg",)
     needs = ("exp_avg", "exp_avg_sq")
+    scaled = True
 
     def step(self, body: Body, lr: float) -> None:
         """As torch's ``_single_tensor_adam`` (not capturable)."""
         do, (beta1, beta2), step = body.arithmetic, body.betas, body.count()
         pull = body.pull()
         body.shrink(lr)
-        mean = do.lerp(body.array("exp_avg"), pull if pull is not None else do.kind(0.0), 1 - beta1)
-        square = do.scale(body.array("exp_avg_sq"), beta2)
-        if pull is not None:
-            square = do.add_product(square, pull, pull, 1 - beta2)
-        body.state["exp_avg"], body.state["exp_avg_sq"] = mean, square
+        mean, square = body.moments(pull)
         scale = square
         if body.settings.get("amsgrad", False):
             scale = body.state["max_exp_avg_sq"] = np.maximum(body.array("max_exp_avg_sq"), square)
@@ -43,21 +39,11 @@ class Adam(Family):
         Returns:
             One mode and the bound; None with coupled decay.
         """
-        rate = 1 - lr * body.decay
-        if (body.decay and not body.decoupled) or not 0 < rate <= 1:
+        rate = shrinking(body, lr)
+        if rate is None:
             return None
-        beta1, beta2 = body.betas
-        keep = 1.0 if body.settings.get("amsgrad", False) else math.sqrt(beta2)
-        name = "max_exp_avg_sq" if body.settings.get("amsgrad", False) else "exp_avg_sq"
-        left = spent(
-            body.array("exp_avg"),
-            np.sqrt(body.array(name).astype(np.float64)),
-            beta1 / (keep * rate),
-            beta1 / rate,
-            body.number("eps", 1e-8),
-        )
-        rest = left * (lr / (1 - beta1 ** (body.steps + 1)))
-        return Tail(modes=(Mode(values=body.values.astype(np.float64), rate=rate),), rest=rest)
+        left = spent_moments(body, rate, largest=bool(body.settings.get("amsgrad", False)))
+        return Tail.single(body.values, rate, left * (lr / (1 - body.betas[0] ** (body.steps + 1))))
 
     def coast(self, body: Body, lr: float) -> Exact | None:
         """-rho_A m / sqrt(v), see ``plane.adam_reach``; 9.045 lr m / sqrt(v) late in training."""
@@ -68,10 +54,3 @@ class Adam(Family):
         square = body.array("max_exp_avg_sq" if amsgrad else "exp_avg_sq").astype(np.float64)
         root, mean = np.sqrt(square), body.array("exp_avg").astype(np.float64)
         return np.asarray(-reach * np.divide(mean, root, out=np.zeros_like(mean), where=root > 0))
-
-    def decay_mechanism(self, body: Body, lr: float) -> Mechanism:
-        """Decoupled decay shrinks; coupled decay is divided by its own size."""
-        del lr
-        if body.decay == 0.0:
-            return Mechanism.NOTHING
-        return Mechanism.DECAY if body.decoupled else Mechanism.NORMALISED_DECAY

@@ -2,8 +2,7 @@
 
 import numpy as np
 
-from defib.core.prognosis import Mechanism
-from defib.diagnosis.prognosis.family import Body, Family, Mode, Tail, spent
+from defib.diagnosis.prognosis.family import Body, Family, Tail, spent
 
 
 class Adamax(Family):
@@ -12,6 +11,7 @@ class Adamax(Family):
     kinds = ("Adamax",)
     momenta = ("exp_avg",)
     needs = ("exp_avg", "exp_inf")
+    scaled = True
 
     def step(self, body: Body, lr: float) -> None:
         """As torch's ``_single_tensor_adamax`` (not capturable)."""
@@ -39,10 +39,4 @@ class Adamax(Family):
             beta1,
             body.number("eps", 1e-8),
         )
-        rest = left * (lr / (1 - beta1 ** (body.steps + 1)))
-        return Tail(modes=(Mode(values=body.values.astype(np.float64), rate=1.0),), rest=rest)
-
-    def decay_mechanism(self, body: Body, lr: float) -> Mechanism:
-        """Coupled decay is divided by its own size."""
-        del lr
-        return Mechanism.NORMALISED_DECAY if body.decay else Mechanism.NOTHING
+        return Tail.single(body.values, rest=left * (lr / (1 - beta1 ** (body.steps + 1))))

@@ -3,7 +3,7 @@
 import numpy as np
 
 from defib.core.prognosis import Mechanism
-from defib.diagnosis.prognosis.family import Body, Family, Mode, Tail
+from defib.diagnosis.prognosis.family import Body, Family, Tail
 
 
 class Asgd(Family):
@@ -29,7 +29,7 @@ class Asgd(Family):
         del lr
         if body.decay or body.number("lambd", 1e-4):
             return None
-        return Tail(modes=(Mode(values=body.values.astype(np.float64), rate=1.0),))
+        return Tail.single(body.values)
 
     def decay_mechanism(self, body: Body, lr: float) -> Mechanism:
         """Both decays shrink the parameter."""

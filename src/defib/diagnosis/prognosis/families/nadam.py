@@ -1,11 +1,8 @@
 """NAdam: Adam with Nesterov's look-ahead and a momentum that warms up."""
 
-import math
-
 import numpy as np
 
-from defib.core.prognosis import Mechanism
-from defib.diagnosis.prognosis.family import Body, Family, Mode, Tail, spent
+from defib.diagnosis.prognosis.family import Body, Family, Tail, shrinking, spent_moments
 
 
 class NAdam(Family):
@@ -14,6 +11,7 @@ class NAdam(Family):
     kinds = ("NAdam",)
     momenta = ("exp_avg",)
     needs = ("exp_avg", "exp_avg_sq", "mu_product")
+    scaled = True
 
     def step(self, body: Body, lr: float) -> None:
         """As torch's ``_single_tensor_nadam`` (not capturable)."""
@@ -27,11 +25,7 @@ class NAdam(Family):
         cache = body.state.get("mu_product")
         wide = isinstance(cache, np.ndarray | np.generic) and cache.dtype == np.float64
         body.state["mu_product"] = kept = np.float64(product) if wide else np.float32(product)
-        mean = do.lerp(body.array("exp_avg"), pull if pull is not None else do.kind(0.0), 1 - beta1)
-        square = do.scale(body.array("exp_avg_sq"), beta2)
-        if pull is not None:
-            square = do.add_product(square, pull, pull, 1 - beta2)
-        body.state["exp_avg"], body.state["exp_avg_sq"] = mean, square
+        mean, square = body.moments(pull)
         divisor = do.shift(do.sqrt(do.divide(square, 1 - beta2**step)), body.number("eps", 1e-8))
         if pull is not None:
             body.values = do.add_quotient(body.values, pull, divisor, -lr * (1.0 - mu) / (1.0 - float(kept)))
@@ -45,27 +39,11 @@ class NAdam(Family):
         Returns:
             One mode and the bound; None with coupled decay.
         """
-        rate = 1 - lr * body.decay
-        product = _product(body)
-        if (body.decay and not body.decoupled) or not 0 < rate <= 1 or product >= 1.0:
+        rate, product = shrinking(body, lr), _product(body)
+        if rate is None or product >= 1.0:
             return None
-        beta1, beta2 = body.betas
-        left = spent(
-            body.array("exp_avg"),
-            np.sqrt(body.array("exp_avg_sq").astype(np.float64)),
-            beta1 / (math.sqrt(beta2) * rate),
-            beta1 / rate,
-            body.number("eps", 1e-8),
-        )
-        rest = left * (lr * beta1 / (1 - product))
-        return Tail(modes=(Mode(values=body.values.astype(np.float64), rate=rate),), rest=rest)
-
-    def decay_mechanism(self, body: Body, lr: float) -> Mechanism:
-        """Decoupled decay shrinks; coupled decay is divided by its own size."""
-        del lr
-        if body.decay == 0.0:
-            return Mechanism.NOTHING
-        return Mechanism.DECAY if body.decoupled else Mechanism.NORMALISED_DECAY
+        left = spent_moments(body, rate)
+        return Tail.single(body.values, rate, left * (lr * body.betas[0] / (1 - product)))
 
 
 def _product(body: Body) -> float:

@@ -1,11 +1,6 @@
 """RAdam: Adam whose scale is used only once it is trustworthy."""
 
-import math
-
-import numpy as np
-
-from defib.core.prognosis import Mechanism
-from defib.diagnosis.prognosis.family import Body, Family, Mode, Tail, spent
+from defib.diagnosis.prognosis.family import Body, Family, Tail, shrinking, spent_moments
 
 TRUSTED = 5.0
 """Length of the running mean of squares above which torch divides by it."""
@@ -17,17 +12,14 @@ class RAdam(Family):
     kinds = ("RAdam",)
     momenta = ("exp_avg",)
     needs = ("exp_avg", "exp_avg_sq")
+    scaled = True
 
     def step(self, body: Body, lr: float) -> None:
         """As torch's ``_single_tensor_radam`` (not capturable)."""
         do, (beta1, beta2), step = body.arithmetic, body.betas, body.count()
         pull = body.pull()
         body.shrink(lr)
-        mean = do.lerp(body.array("exp_avg"), pull if pull is not None else do.kind(0.0), 1 - beta1)
-        square = do.scale(body.array("exp_avg_sq"), beta2)
-        if pull is not None:
-            square = do.add_product(square, pull, pull, 1 - beta2)
-        body.state["exp_avg"], body.state["exp_avg_sq"] = mean, square
+        mean, square = body.moments(pull)
         move = do.scale(do.divide(mean, 1 - beta1**step), lr)
         correction2 = 1 - beta2**step
         longest = 2 / (1 - beta2) - 1
@@ -44,27 +36,11 @@ class RAdam(Family):
         Returns:
             One mode and the bound; None with coupled decay, or before the scale is used.
         """
-        rate = 1 - lr * body.decay
-        beta1, beta2 = body.betas
-        early = _length(beta2, body.steps + 1) <= TRUSTED
-        if (body.decay and not body.decoupled) or not 0 < rate <= 1 or early:
+        rate, (beta1, beta2) = shrinking(body, lr), body.betas
+        if rate is None or _length(beta2, body.steps + 1) <= TRUSTED:
             return None
-        left = spent(
-            body.array("exp_avg"),
-            np.sqrt(body.array("exp_avg_sq").astype(np.float64)),
-            beta1 / (math.sqrt(beta2) * rate),
-            beta1 / rate,
-            body.number("eps", 1e-8),
-        )
-        rest = left * (lr / (1 - beta1 ** (body.steps + 1)))
-        return Tail(modes=(Mode(values=body.values.astype(np.float64), rate=rate),), rest=rest)
-
-    def decay_mechanism(self, body: Body, lr: float) -> Mechanism:
-        """Decoupled decay shrinks; coupled decay is divided by its own size."""
-        del lr
-        if body.decay == 0.0:
-            return Mechanism.NOTHING
-        return Mechanism.DECAY if body.decoupled else Mechanism.NORMALISED_DECAY
+        left = spent_moments(body, rate)
+        return Tail.single(body.values, rate, left * (lr / (1 - beta1 ** (body.steps + 1))))
 
 
 def _length(beta2: float, step: float) -> float:

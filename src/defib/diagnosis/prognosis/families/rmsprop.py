@@ -2,7 +2,6 @@
 
 import numpy as np
 
-from defib.core.prognosis import Mechanism
 from defib.diagnosis.prognosis.arithmetic import Exact
 from defib.diagnosis.prognosis.family import Body, Family, Mode, Tail
 from defib.diagnosis.prognosis.plane import HeavyBall
@@ -14,6 +13,7 @@ class RmsProp(Family):
     kinds = ("RMSprop",)
     momenta = ("momentum_buffer",)
     needs = ("square_avg",)
+    scaled = True
 
     def step(self, body: Body, lr: float) -> None:
         """As torch's ``_single_tensor_rmsprop``."""
@@ -45,7 +45,7 @@ class RmsProp(Family):
             return None
         values, ball = body.values.astype(np.float64), HeavyBall(lr=lr, momentum=body.number("momentum", 0.0))
         if ball.momentum <= 0.0:
-            return Tail(modes=(Mode(values=values, rate=1.0),))
+            return Tail.single(values)
         if ball.reach is None:
             return None
         lasting = values + self.coast(body, lr)
@@ -55,8 +55,3 @@ class RmsProp(Family):
         """-lr mu / (1 - mu) times the buffer."""
         reach = HeavyBall(lr=lr, momentum=max(0.0, body.number("momentum", 0.0))).reach
         return np.asarray(-(reach or 0.0) * body.array("momentum_buffer").astype(np.float64))
-
-    def decay_mechanism(self, body: Body, lr: float) -> Mechanism:
-        """Coupled decay is divided by its own size."""
-        del lr
-        return Mechanism.NORMALISED_DECAY if body.decay else Mechanism.NOTHING

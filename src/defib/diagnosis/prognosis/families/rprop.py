@@ -1,6 +1,6 @@
 """Rprop: the sign of the gradient alone counts, and zero has none."""
 
-from defib.diagnosis.prognosis.family import Body, Family, Mode, Tail
+from defib.diagnosis.prognosis.family import Body, Family, Tail
 
 
 class Rprop(Family):
@@ -14,4 +14,4 @@ class Rprop(Family):
     def tail(self, body: Body, lr: float) -> Tail:
         """One share that stays."""
         del lr
-        return Tail(modes=(Mode(values=body.values.astype("float64"), rate=1.0),))
+        return Tail.single(body.values)

@@ -50,7 +50,7 @@ class Sgd(Family):
         values = body.values.astype(np.float64)
         if ball.momentum == 0.0:
             rate = 1 - ball.lr * ball.decay
-            return Tail(modes=(Mode(values=values, rate=rate),)) if 0 < rate <= 1 else None
+            return Tail.single(values, rate) if 0 < rate <= 1 else None
         buffer = body.state.get("momentum_buffer")
         if ball.roots is None or buffer is None:
             return None

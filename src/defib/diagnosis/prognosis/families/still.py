@@ -1,6 +1,6 @@
 """Parameters that no optimiser moves, or whose gradient is None."""
 
-from defib.diagnosis.prognosis.family import Body, Family, Mode, Tail
+from defib.diagnosis.prognosis.family import Body, Family, Tail
 
 
 class Still(Family):
@@ -14,4 +14,4 @@ class Still(Family):
     def tail(self, body: Body, lr: float) -> Tail:
         """One share that stays."""
         del lr
-        return Tail(modes=(Mode(values=body.values.astype("float64"), rate=1.0),))
+        return Tail.single(body.values)
