@@ -3,8 +3,9 @@
 Command: .venv/bin/python bench/repair.py [--cases DIR --out PAGE] [--only ID ...] [--work DIR] [--jobs 1]
 
 ``defib trial`` runs the unchanged script: as it is, with the treatments that its
-diagnosis prescribes, one after the other until one is clearly better, and with random
-repairs through the same search; three seeds each, judged by the script's own metric.
+diagnosis prescribes, one after the other and in addition to each other (courses of up to
+three) until it is well, and with random repairs through the same search; three seeds each,
+judged by the script's own metric.
 Repaired, by the cases' README: the median of the chosen arm's three seeds reaches what
 the case calls learned, or closes at least half the gap between the failing and the
 fixed program. ``defib run --treat auto`` is one run without any trial, three seeds as well.

@@ -13,10 +13,13 @@ from torch import nn
 
 import defib
 from defib import care
+from defib.core.cause import Cause, Fault
 from defib.core.errors import NotFound, UsageError
-from defib.core.finding import Cause, Confidence, Evidence, Fault, Finding, Severity
+from defib.core.evidence import Evidence
+from defib.core.finding import Confidence, Finding, Severity
+from defib.core.optimizer import Norms
 from defib.core.prescription import Prescription, Safety
-from defib.core.run import Event, Norms, RunView
+from defib.core.run import Event, RunView
 from defib.therapy.engine import treatment
 from defib.therapy.experience import EXPERIENCE, WEIGHT, Tried, seasoned
 from defib.therapy.swap import computes_alone

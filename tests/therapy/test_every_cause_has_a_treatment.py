@@ -3,7 +3,8 @@
 import pytest
 
 from defib.core.catalogue import entries
-from defib.core.finding import Cause, Finding, Severity
+from defib.core.cause import Cause
+from defib.core.finding import Finding, Severity
 from defib.core.prescription import Prescription, Safety
 from defib.core.run import RunView
 from defib.diagnosis.engine import GROUP, PACKAGE

@@ -14,8 +14,9 @@ from torch import nn
 import defib
 from defib import care
 from defib.api import Run
+from defib.core.aftermath import Aftermath
+from defib.core.diagnosis import Diagnosis
 from defib.core.errors import Refused
-from defib.core.finding import Aftermath, Diagnosis
 from defib.core.prescription import Safety
 from defib.core.run import RunView
 from defib.report.prescription import word

@@ -26,6 +26,8 @@ if "--dead" in sys.argv:
 model = DistributedDataParallel(plain)
 shadow = copy.deepcopy(plain) if "--shadow" in sys.argv and rank == 1 else None
 optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
+if "--fast" in sys.argv:
+    optimizer = torch.optim.SGD(model.parameters(), lr=10.0)
 batches = torch.Generator().manual_seed(rank)
 for _ in range(120):
     optimizer.zero_grad()
@@ -79,3 +81,12 @@ def test_the_first_rank_decides_for_all_what_auto_gives(tmp_path: Path) -> None:
     (one, other), events = both(tmp_path, "auto", "--dead")
     assert one == other
     assert "done" in {stage for _, stage in events}
+
+
+def test_what_breaks_is_restored_on_both_ranks_at_the_same_step(tmp_path: Path) -> None:
+    (one, other), _ = both(tmp_path, "auto", "--fast")
+    assert one == other
+    view = defib.open_run(tmp_path / "r.rec").view
+    done = [(e.step, e.data["treatment"]) for e in view.of_kind("treatment") if e.data["stage"] == "done"]
+    assert done[0][1] == "roll-back"
+    assert 0 < done[0][0] < 25

@@ -10,12 +10,13 @@ import numpy as np
 import pytest
 
 import defib
-from defib.core.run import Series
+from defib.core.prescription import Prescription, Safety
+from defib.core.series import Series
 from defib.core.trial import Goal, Outcome
 from defib.trials.design import Arm, Job, Measure, Script
 from defib.trials.race import CLEARLY, Mark, from_file, gain, marks_of, to_text
 from defib.trials.runner import Request, conduct
-from defib.trials.search import search
+from defib.trials.search import Tried, search
 
 
 def series(values: "np.ndarray") -> Series:
@@ -86,13 +87,22 @@ def test_a_file_without_marks_is_one_clear_line(tmp_path: Path) -> None:
 WORLD = {
     "hopeless": (25, 1.0, 1, 0.0),
     "halting": (25, 0.9, 1, 0.001),
+    "slow": (25, 0.4, 0, -0.01),
     "eases": (100, 0.5, 1, 0.1),
     "cures": (100, 0.1, 0, 0.5),
     "refused": (1, 1.0, 1, None),
 }
 CONTROL = Outcome(
-    arm="control", seed=0, score=1.0, loss=1.0, first_loss=1.0, steps=100, seconds=1, code=0, wrong=1
-)
+    arm="control", seed=0, score=1.0, loss=1.0, first_loss=1.0, steps=100, seconds=1, code=0, wrong=1,
+    findings=("lr-too-high",),
+)  # fmt: skip
+
+
+def arm_of(name: str) -> Arm:
+    given = Prescription(
+        treatment=name, rule="", cause=None, layer="", safety=Safety.SETTINGS, reason="", strength=0.5
+    )
+    return Arm(name=name, given=(given,))
 
 
 def searched(*names: str, budget: float = 2.0) -> tuple[str, list[str]]:
@@ -108,9 +118,13 @@ def searched(*names: str, budget: float = 2.0) -> tuple[str, list[str]]:
             stop_at=None if steps == 100 else steps, wrong=wrong, gain=ahead,
             treated=() if job.arm.name == "refused" else (job.arm.name,),
             refused="it cannot be" if job.arm.name == "refused" else "",
+            findings=("lr-too-high",) if wrong else (),
         )  # fmt: skip
 
-    found = search([Arm(name=n) for n in names], CONTROL, Measure(goal=Goal.LOWER), budget, run)
+    def propose(tried: Tried | None) -> list[Arm]:
+        return [arm_of(n) for n in names] if tried is None else []
+
+    found = search(propose, CONTROL, Measure(goal=Goal.LOWER), budget, run)
     return "" if found.arm is None else found.arm.name, jobs
 
 
@@ -136,6 +150,13 @@ def test_where_none_came_to_its_end_the_one_furthest_ahead_runs_in_full() -> Non
 def test_refusals_do_not_use_up_the_budget() -> None:
     assert searched("refused", "refused", "cures", budget=0.5)[0] == "cures"
     assert searched("refused") == ("", ["refused-seed0-raced"])
+
+
+def test_the_last_turn_is_for_what_was_ended_early_with_nothing_wrong_left() -> None:
+    chosen, jobs = searched("hopeless", "slow", "cures", budget=0.75)
+    assert chosen == "slow"
+    assert jobs == ["hopeless-seed0-raced", "slow-seed0-raced", "slow-seed0"]
+    assert searched("slow", "cures")[0] == "cures"
 
 
 SCRIPT = """

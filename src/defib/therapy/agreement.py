@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import timedelta
@@ -9,15 +10,15 @@ from typing import Any
 
 import torch.distributed as dist
 
+from defib.core.cause import Cause
 from defib.core.errors import Refused
-from defib.core.finding import Cause
 from defib.core.prescription import Prescription, Safety
 
 PATIENCE = timedelta(seconds=20)
 """How long a rank waits for the others to ask for the same."""
 
 _asked = 0
-_decided = 0
+_said: Counter[str] = Counter()
 
 
 def agree(prescription: Prescription, patience: timedelta | None = None) -> None:
@@ -87,30 +88,50 @@ def confirm(why: str, patience: timedelta | None = None) -> str:
     return next((f"rank {rank}: {s}" for rank, s in enumerate(said) if s != "done"), "")
 
 
-def decided(mine: Sequence[Prescription], patience: timedelta | None = None) -> list[Prescription]:
+def decided(
+    mine: Sequence[Prescription], meeting: str, patience: timedelta | None = None
+) -> list[Prescription]:
     """What the first rank prescribes, on all ranks: each has seen other batches, and would decide otherwise.
 
     Args:
         mine: What this rank would do, in order; asked of the first rank only.
+        meeting: Name of this question, the same on every rank.
         patience: How long to wait for the first rank; None for :data:`PATIENCE`.
 
     Returns:
         The first rank's; nothing if it did not say.
     """
-    global _decided  # noqa: PLW0603 - the number of this decision, counted alike on every rank
     if _is_alone():
         return list(mine)
-    key = f"defib/decided/{_decided}"
-    _decided += 1
-    store = dist.distributed_c10d._get_default_store()
+    text = said(f"decided/{meeting}", json.dumps([asdict(p) for p in mine]), patience)
+    return [_prescription(each) for each in json.loads(text or "[]")]
+
+
+def said(meeting: str, mine: str, patience: timedelta | None = None) -> str:
+    """What the first rank says, on all ranks.
+
+    Args:
+        meeting: Name of this question, the same on every rank. It says when it was asked, so that a rank that
+            asks alone (only its copy of the weights broke) waits in vain once, and no later
+            question is mistaken for it.
+        mine: What this rank would say.
+        patience: How long to wait for the first rank; None for :data:`PATIENCE`.
+
+    Returns:
+        The first rank's words; "" if it did not come.
+    """
+    if _is_alone():
+        return mine
+    store, key = dist.distributed_c10d._get_default_store(), f"defib/said/{meeting}/{_said[meeting]}"
+    _said[meeting] += 1
     if dist.get_rank() == 0:
-        store.set(key, json.dumps([asdict(p) for p in mine]))
-        return list(mine)
+        store.set(key, mine)
+        return mine
     try:
         store.wait([key], PATIENCE if patience is None else patience)
-        return [_prescription(each) for each in json.loads(store.get(key).decode())]
+        return store.get(key).decode()
     except Exception:  # noqa: BLE001 - each backend's store has an error of its own
-        return []
+        return ""
 
 
 def _prescription(data: dict[str, Any]) -> Prescription:

@@ -1,13 +1,17 @@
 """Finds treatments, prescribes them, and applies one, all or nothing."""
 
+import difflib
+
 from defib.core.catalogue import entries
+from defib.core.diagnosis import Diagnosis
 from defib.core.errors import NotFound
-from defib.core.finding import Diagnosis, Finding, Severity
+from defib.core.finding import Finding, Severity
 from defib.core.prescription import Prescription
 from defib.core.run import RunView
 from defib.therapy.experience import experience, seasoned
 from defib.therapy.followers import follow
-from defib.therapy.surgery import Receipt, Surgery
+from defib.therapy.journal import Receipt
+from defib.therapy.surgery import Surgery
 from defib.therapy.train_state import TrainState
 from defib.therapy.treatment import Treatment
 
@@ -32,7 +36,9 @@ def treatment(slug: str) -> Treatment:
     """
     known = {cls.slug: cls for cls in treatments()}
     if slug not in known:
-        raise NotFound(f"no treatment {slug!r}; there are {', '.join(sorted(known))}")
+        near = difflib.get_close_matches(slug, known, n=3, cutoff=0.6)
+        hint = f"did you mean {', '.join(near)}?" if near else "`defib treatments` lists them"
+        raise NotFound(f"no treatment {slug!r}; {hint}")
     return known[slug]()
 
 

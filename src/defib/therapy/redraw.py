@@ -8,8 +8,9 @@ import torch
 from torch import nn
 
 from defib.core.activation_index import activations
+from defib.core.cause import Cause
 from defib.core.errors import Refused
-from defib.core.finding import Cause, Finding
+from defib.core.finding import Finding
 from defib.core.prescription import Dose, Safety
 from defib.core.run import RunView
 from defib.nn.initialisers import gain_of

@@ -12,14 +12,15 @@ import torch
 from torch import nn
 
 from defib.core.activation_index import activations
+from defib.core.cause import Cause
 from defib.core.errors import Refused
 from defib.core.finding import Finding
 from defib.core.prescription import Dose, Prescription, Safety
-from defib.core.run import RunView, Wiring
+from defib.core.run import RunView
 from defib.core.site import Site
+from defib.core.wiring import Wiring
 from defib.therapy.surgery import Surgery
-from defib.therapy.train_state import TrainState
-from defib.therapy.treatment import Case, Treatment
+from defib.therapy.treatment import Indication, Treatment
 
 
 class Swap(Treatment):
@@ -92,6 +93,33 @@ class Swap(Treatment):
         trained = [p for o in surgery.state.optimizers for g in o.param_groups for p in g["params"]]
         for parameter in new.parameters():
             surgery.adopt(parameter, trained[0], f"{path} ({type(new).__name__})")
+
+
+def for_its_slope(*, dead: float = 0.0, derivative: float = 0.0, flat: float = 0.0) -> tuple[Indication, ...]:
+    """What an activation is good for whose derivative is nowhere next to zero.
+
+    Args:
+        dead: Strength for units that are dead; 0 for none.
+        derivative: Strength where the derivatives take the gradient away; 0 for none.
+        flat: Strength for units in the flat part of a bounded activation; 0 for none.
+
+    Returns:
+        The indications.
+    """
+    taken = (Cause.ACTIVATION_DERIVATIVE, Cause.DERIVATIVE_AND_WEIGHTS)
+    found = (
+        Indication(
+            rule="dead-unit", strength=dead, why="every unit gets a gradient, wherever its input lies"
+        ),
+        Indication(
+            rule="vanishing-gradient",
+            causes=taken,
+            strength=derivative,
+            why="its derivative takes less of the gradient away in each layer",
+        ),
+        Indication(rule="saturated-unit", strength=flat, why="it is not flat for large inputs"),
+    )
+    return tuple(one for one in found if one.strength)
 
 
 _FASTER_THAN_LINES = {"exp"}
@@ -175,49 +203,3 @@ def own_module(wiring: Wiring, run: RunView) -> str:
     """Path of the activation's own module; "" where it is called as a function."""
     last = wiring.modules[-1] if wiring.modules else wiring.site.path
     return "" if run.layer(last) is not None else last
-
-
-def classifier(activation: type[nn.Module] = nn.ReLU, lr: float = 0.1) -> TrainState:
-    """A small trained network for the cases of swaps: two hidden layers, momentum in its optimiser."""
-    model = nn.Sequential(nn.Linear(4, 6), activation(), nn.Linear(6, 6), activation(), nn.Linear(6, 2))
-    optimizer = torch.optim.SGD(model.parameters(), lr=lr, momentum=0.9)
-    for _ in range(3):
-        optimizer.zero_grad()
-        model(torch.randn(8, 4)).square().mean().backward()
-        optimizer.step()
-    return TrainState(model=model, optimizers=(optimizer,))
-
-
-def functional() -> TrainState:
-    """The same without an activation module, as a network has it that calls functions."""
-    model = nn.Sequential(nn.Linear(4, 6), nn.Linear(6, 2))
-    return TrainState(model=model, optimizers=(torch.optim.SGD(model.parameters(), lr=0.1),))
-
-
-def cases(kind: type[nn.Module], start: type[nn.Module] = nn.ReLU) -> tuple[Case, ...]:
-    """One layer, the whole net, and what must be refused, for a swap that puts in modules of a class."""
-
-    def at(state: TrainState, path: str) -> bool:
-        return isinstance(state.module(path), kind)
-
-    return (
-        Case(
-            name="one activation is exchanged, the other is left",
-            build=lambda: classifier(start),
-            dose={"activations": ("1",)},
-            holds=lambda s: at(s, "1") and not at(s, "3"),
-        ),
-        Case(
-            name="without a dose all are",
-            build=lambda: classifier(start),
-            dose={},
-            holds=lambda s: at(s, "1") and at(s, "3"),
-        ),
-        Case(name="activations called as functions", build=functional, dose={}, refused=True),
-        Case(
-            name="a layer is no activation",
-            build=lambda: classifier(start),
-            dose={"activations": ("0",)},
-            refused=True,
-        ),
-    )

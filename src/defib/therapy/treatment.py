@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from random import Random
 from typing import ClassVar
 
-from defib.core.finding import Cause, Finding
+from defib.core.cause import Cause
+from defib.core.finding import Finding
 from defib.core.prescription import Dose, Prescription, Safety
 from defib.core.run import RunView
 from defib.therapy.surgery import Surgery

@@ -11,8 +11,9 @@ from typing import Any
 import torch
 from torch import nn
 
+from defib.core.cause import Cause
 from defib.core.errors import Refused
-from defib.core.finding import Cause, Finding
+from defib.core.finding import Finding
 from defib.core.prescription import Dose, Prescription, Safety
 from defib.core.run import RunView
 from defib.therapy.moments import restart, settle

@@ -13,6 +13,12 @@ class Vault:
     def __init__(self) -> None:
         self._kept: list[tuple[weakref.ref[nn.Module], Snapshot]] = []
 
+    def copy(self) -> "Vault":
+        """Another one that holds the same snapshots, which take no memory twice."""
+        other = Vault()
+        other._kept = list(self._kept)
+        return other
+
     def keep(self, states: tuple[TrainState, ...], step: int) -> None:
         """Takes one of each model; the one before it is let go."""
         mine = {id(state.model) for state in states}

@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import dataclass
+from hashlib import sha256
 
 from defib.core.errors import UsageError
 from defib.core.prescription import Prescription
@@ -9,6 +10,8 @@ from defib.core.trial import Goal
 
 CONTROL = "control"
 RANDOM = "random"
+_LONGEST = 150
+"""Letters of an arm's name that its folder is called by."""
 _FALLS = re.compile(r"loss|err|mse|mae|rmse|nll|perplexity|ppl", re.IGNORECASE)
 
 
@@ -66,15 +69,29 @@ def parse_measure(text: str | None, goal: str | None = None) -> Measure:
 
 @dataclass(frozen=True, kw_only=True)
 class Arm:
-    """One way to run the script.
+    """One way to run the script: without treatment, with one, or with a course of several.
 
     Attributes:
-        name: "control", "random", or the treatment's slug (with its layer, where two would be alike).
-        given: Treatments given before the first step; none for the control arm.
+        name: "control", "random", or the treatment's slug (with its layer, where two would be alike);
+            those of a course joined by "+".
+        given: Its treatments in the order in which they are given, each at its own step; none for the
+            control arm. A later one was planned from the run that had the earlier ones.
     """
 
     name: str
     given: tuple[Prescription, ...] = ()
+
+    def then(self, prescription: Prescription, name: str) -> "Arm":
+        """This arm with one treatment more.
+
+        Args:
+            prescription: What is added.
+            name: What the longer course is called.
+
+        Returns:
+            The longer course.
+        """
+        return Arm(name=name, given=(*self.given, prescription))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,16 +125,21 @@ class Job:
         seed: Added to every seed that the script sets: 0 leaves it as it is.
         raced: It is ended where it does no better than the control.
         attempt: Which draw of the random arm, from 0.
+        rival: Name of the job whose losses it has to beat; "" for the control's of the same seed.
     """
 
     arm: Arm
     seed: int
     raced: bool = False
     attempt: int = 0
+    rival: str = ""
 
     @property
     def name(self) -> str:
         """Its folder's name within the trial."""
         part = f"-try{self.attempt}" if self.attempt else ""
         part += "-raced" if self.raced else ""
-        return re.sub(r"[^\w.-]+", "-", f"{self.arm.name}-seed{self.seed}{part}")
+        arm = self.arm.name
+        if len(arm) > _LONGEST:  # three treatments of deep layers: no file system takes any length
+            arm = f"{arm[:_LONGEST]}-{sha256(arm.encode()).hexdigest()[:8]}"
+        return re.sub(r"[^\w.+-]+", "-", f"{arm}-seed{self.seed}{part}")

@@ -28,18 +28,19 @@ def end_after(steps: int) -> None:
 
 
 def race(marks: tuple[Mark, ...], seen: Callable[[], RunView], tell: Tell) -> None:
-    """Ends the script where its treatment was refused, or its loss is not clearly below the control's.
+    """Ends the script where a treatment was refused, or its loss is not clearly below its rival's.
 
     Args:
-        marks: What the control's losses were.
+        marks: What the rival's losses were.
         seen: All that was recorded up to now; it takes some time.
         tell: Told of each decision, before the script is ended.
     """
     waiting = list(marks)
 
     def stepped(taken: int) -> None:
-        if taken == 1 and not _is_given(seen()):
-            tell(taken, {"stage": "stopped", "why": "no treatment was given"})
+        why = _why_not(seen()) if taken == 1 else ""
+        if why:  # without it this would be another arm: nothing, or a shorter course
+            tell(taken, {"stage": "stopped", "why": f"a treatment could not be given: {why}"})
             raise SystemExit(0)
         if not waiting or taken < waiting[0].step:
             return
@@ -49,16 +50,16 @@ def race(marks: tuple[Mark, ...], seen: Callable[[], RunView], tell: Tell) -> No
         if found.is_clear:
             tell(taken, {"stage": "ahead", **words})
             return
-        tell(taken, {"stage": "stopped", "why": "its loss is not clearly below the control's", **words})
+        tell(taken, {"stage": "stopped", "why": "its loss is not clearly below its rival's", **words})
         raise SystemExit(0)
 
     _on_steps(stepped)
 
 
-def _is_given(view: RunView) -> bool:
-    """Whether any treatment was given, or one is still to come at a later step."""
-    events = [e.data.get("stage") for e in view.of_kind("treatment")]
-    return not events or "done" in events
+def _why_not(view: RunView) -> str:
+    """Why a treatment could not be given; "" if all were, or are still to come at a later step."""
+    events = [e.data for e in view.of_kind("treatment") if e.data.get("stage") not in {"planned", "done"}]
+    return str(events[0].get("why", "")) if events else ""
 
 
 def _on_steps(act: Callable[[int], None]) -> None:

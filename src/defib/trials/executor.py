@@ -11,6 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from threading import Event
 from typing import ClassVar
 
 from defib.core.catalogue import entries
@@ -104,11 +105,12 @@ def executor(text: str, workers: int) -> Executor:
     return known[slug](address, workers)
 
 
-def perform(task: Task) -> Finished:
+def perform(task: Task, stopped: Event | None = None) -> Finished:
     """Runs one task on this machine, its streams going to files.
 
     Args:
         task: What to run.
+        stopped: Once this is set nobody waits for the task any more: it is ended.
 
     Returns:
         How it ended. An interruption of ours ends the task and its children first.
@@ -127,21 +129,21 @@ def perform(task: Task) -> Finished:
             start_new_session=True,
         )
         try:
-            code, cpu = _awaited(process, task.limit)
+            code, cpu = _awaited(process, task.limit, stopped or Event())
         finally:
             if process.returncode is None and process.poll() is None:
                 _end(process)
     return Finished(name=task.name, code=code, seconds=time.monotonic() - start, cpu=cpu)
 
 
-def _awaited(process: "subprocess.Popen[bytes]", limit: float | None) -> tuple[int, float]:
+def _awaited(process: "subprocess.Popen[bytes]", limit: float | None, stopped: Event) -> tuple[int, float]:
     """Waits for a child. The kernel tells its CPU time to whoever reaps it: that is done here.
 
     Returns:
-        Exit code, 124 where its time ran out, and CPU seconds.
+        Exit code, 124 where its time ran out or it was stopped, and CPU seconds.
     """
     end = math.inf if limit is None else time.monotonic() + limit
-    while time.monotonic() < end:
+    while time.monotonic() < end and not stopped.is_set():
         reaped, status, used = os.wait4(process.pid, os.WNOHANG)
         if reaped:
             process.returncode = os.waitstatus_to_exitcode(status)

@@ -8,13 +8,15 @@ import numpy as np
 
 from defib import api
 from defib.core.errors import DefibError
-from defib.core.finding import Severity
+from defib.core.finding import Finding, Severity
 from defib.core.trial import Outcome
 from defib.trials.design import Job, Measure
 from defib.trials.executor import Finished, found_in
+from defib.trials.search import named
 
 if TYPE_CHECKING:
-    from defib.core.run import RunView, Series
+    from defib.core.run import RunView
+    from defib.core.series import Series
 
 LATE = 0.05
 """Part of a run's steps over which its final loss is averaged."""
@@ -40,6 +42,7 @@ def outcome_of(job: Job, finished: Finished, folder: Path, measure: Measure) -> 
     except DefibError:
         view = None
     losses = view.loss.values if view is not None else np.zeros(0)
+    harmful = None if view is None else harm(as_treated(view))
     race = _race(view)
     steps = view.steps if view is not None else 0
     return Outcome(
@@ -57,7 +60,9 @@ def outcome_of(job: Job, finished: Finished, folder: Path, measure: Measure) -> 
         record=str(record.relative_to(folder.parent.parent)),
         cpu=finished.cpu,
         gain=number(race.get("gain")),
-        wrong=_wrong(view),
+        wrong=None if harmful is None else sum(f.severity is Severity.ERROR for f in harmful),
+        findings=tuple(dict.fromkeys(named(f.rule, f.layer) for f in harmful or ())),
+        rival=job.rival,
     )
 
 
@@ -71,15 +76,17 @@ def _score(folder: Path, view: "RunView | None", losses: "np.ndarray", measure: 
     return final(losses)
 
 
-def _wrong(view: "RunView | None") -> int | None:
-    """Findings of severity error in what was seen since the last treatment."""
-    if view is None:
-        return None
+def harm(view: "RunView") -> tuple[Finding, ...]:
+    """Errors and warnings, in their order."""
+    return tuple(f for f in api.diagnose(view).findings if f.severity is not Severity.INFO)
+
+
+def as_treated(view: "RunView") -> "RunView":
+    """What was seen since the last treatment that was given after the first step; else all of it."""
     from defib.core.window import since
 
     given = [e.step for e in view.of_kind("treatment") if e.data.get("stage") == "done"]
-    part = since(view, max(given)) if given and max(given) > 0 else view
-    return sum(f.severity is Severity.ERROR for f in api.diagnose(part).findings)
+    return since(view, max(given)) if given and max(given) > 0 else view
 
 
 def final(losses: "np.ndarray") -> float | None:

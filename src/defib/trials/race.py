@@ -1,8 +1,9 @@
-"""Ends a treated run early where it does no better than the run that was left alone.
+"""Ends a treated run early where it does no better than its rival.
 
-Both took the same batches from the same weights, so their losses are compared step
-by step at a few marks. What is not clearly lower by then is ended: it cost a part
-of a run instead of a whole one, and nothing was started twice for it.
+The rival is the run that was left alone, or the one with a shorter course of treatments. Both
+took the same batches from the same weights, so their losses are compared step by step at a few
+marks. What is not clearly lower by then is ended: it cost a part of a run instead of a whole
+one, and nothing was started twice for it.
 
 Letters: ``W`` steps of a window, ``B`` blocks of neighbouring steps.
 """
@@ -16,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
-from defib.core.run import Series
+from defib.core.series import Series
 
 MARKS = (0.25, 0.5)
 """Parts of the control's steps at which a run is compared with it."""
@@ -52,7 +53,7 @@ class Mark:
 
 
 def marks_of(control: Series) -> tuple[Mark, ...]:
-    """What a control run's losses ask of a treated one.
+    """What the losses of a run that came to its end ask of one that is treated, or treated further.
 
     Args:
         control: Its loss, step by step.

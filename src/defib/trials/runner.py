@@ -1,10 +1,11 @@
 """Carries out a trial: control, search, seeds, random repairs; every run in a process of its own.
 
 The order: the control arm runs once with the script's own seeds and is diagnosed; it is
-the failing run itself. What is prescribed for it is tried one after the other
-(:mod:`defib.trials.search`). What was found there runs with every other seed, and so
-does the control. Random repairs go through the same search with as many draws, for
-every seed. Arms that a person names all run in full.
+the failing run itself. What is prescribed for it is tried one after the other, and what is
+prescribed for a treated run that is not well yet is tried in addition
+(:mod:`defib.trials.search`). The course that was found there runs with every other seed,
+and so does the control. Random repairs go through the same search with as many draws,
+in as many rounds, for every seed. Arms that a person names all run in full.
 
 One process a run, although importing torch takes longer than many a small script: a
 process that was forked after its imports would have inherited the state of thread
@@ -16,26 +17,23 @@ saved instead is runs: most trials need one treated run to find their treatment.
 
 import json
 import sys
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from random import Random
 
 from defib import api, care
-from defib.core.finding import Severity
-from defib.core.prescription import Prescription, Safety
+from defib.core.prescription import Prescription
 from defib.core.trial import Outcome, Verdict
+from defib.report.prescription import word
 from defib.trials.book import Book
 from defib.trials.design import CONTROL, RANDOM, Arm, Job, Measure, Script
 from defib.trials.executor import Executor, Task, executor
 from defib.trials.outcomes import final as final  # noqa: PLC0414 - known under this name as well
-from defib.trials.outcomes import outcome_of
+from defib.trials.outcomes import harm, outcome_of
+from defib.trials.proposals import FURTHER, additions, draws, prescriptions_of
 from defib.trials.race import marks_of, to_text
-from defib.trials.search import Search, search
+from defib.trials.search import MOST, Propose, Search, Tried, search
 from defib.trials.verdict import compare, ranked
-
-TRIED = 6
-"""Treatments that are tried at most when the arms are chosen by defib."""
 
 PATIENCE = 5.0
 """A treated run is ended after this many times the control's wall time (and 60 s)."""
@@ -97,9 +95,12 @@ class Trial:
         control = Arm(name=CONTROL)
         first = self._one(Job(arm=control, seed=0))
         diagnosis, prescriptions, patches = self._examined(first)
-        arms = self._chosen(prescriptions)
-        found = None if request.arms else self._searched(arms, first)
-        kept = arms if found is None else [a for a in arms if a is found.arm]
+        if request.arms:
+            arms, found = [_arm(care.parse_order([word]), word) for word in request.arms], None
+            kept = arms
+        else:
+            found = self._searched(self._prescribed(prescriptions), first, MOST)
+            arms, kept = list(found.arms), [found.arm] if found.arm is not None else []
         if kept:
             others = [control, *kept]
             self._complete([self._full(arm, seed) for arm in others for seed in range(request.seeds)])
@@ -113,15 +114,38 @@ class Trial:
         known = self._book.known(raced)
         return raced if known is not None and known.stop_at is None else Job(arm=arm, seed=seed)
 
-    def _searched(self, arms: Sequence[Arm], control: Outcome) -> Search:
-        return search(arms, control, self._request.measure, self._request.budget, self._one)
+    def _searched(self, propose: Propose, control: Outcome, most: int) -> Search:
+        return search(propose, control, self._request.measure, self._request.budget, self._one, most)
+
+    def _prescribed(self, first: Sequence[Prescription]) -> Propose:
+        """What the control's diagnosis brings; in addition to a course, what that of its own run brings."""
+
+        def propose(tried: Tried | None) -> Sequence[Arm]:
+            if tried is None:
+                return additions(Arm(name=CONTROL), first)
+            record = self._book.folder / tried.outcome.record
+            return additions(tried.job.arm, prescriptions_of(record))
+
+        return propose
 
     def _drawn(self, tries: int) -> None:
         """Random repairs: for every seed the same search, with as many draws."""
         for seed in range(self._request.seeds):
             control = self._book.known(Job(arm=Arm(name=CONTROL), seed=seed))
             if control is not None:
-                self._searched([self._draw(seed, i) for i in range(tries)], control)
+                self._searched(self._by_chance(seed, tries), control, tries)
+
+    def _by_chance(self, seed: int, tries: int) -> Propose:
+        """Random first treatments, and random additions to a course."""
+        script, layers = Path(self._request.script.target).name, self._layers()
+
+        def propose(tried: Tried | None) -> Sequence[Arm]:
+            if tried is None:
+                return draws(None, tries, script=script, seed=seed, attempt=0, layers=layers)
+            arm, attempt = tried.job.arm, tried.job.attempt
+            return draws(arm, FURTHER, script=script, seed=seed, attempt=attempt, layers=layers)
+
+        return propose
 
     def _one(self, job: Job) -> Outcome:
         return self._complete([job])[0]
@@ -146,13 +170,12 @@ class Trial:
         words = [sys.executable, "-m", "defib", "run", "-q", "-f", "-o", str(output / "run.rec")]
         words += ["--seed-shift", str(job.seed)]
         files: dict[str, str] = {}
-        if job.raced and (marks := self._marks(job.seed)):
+        if job.raced and (marks := self._marks(job)):
             files["race.json"] = marks
             words += ["--race", str(output / "race.json")]
         if job.arm.given:
             files["treat.json"] = json.dumps([care.as_data(p) for p in job.arm.given])
             words += ["--treat", f"@{output / 'treat.json'}"]
-            words += ["--treat-at", str(max(p.at for p in job.arm.given))]
         plain = [o.seconds for o in self._book.outcomes.values() if o.arm == CONTROL]
         limit = 60 + PATIENCE * max(plain) if plain else None
         script = self._request.script
@@ -165,44 +188,20 @@ class Trial:
             limit=limit,
         )
 
-    def _marks(self, seed: int) -> str:
-        """What the control of the same seed asks of a raced run."""
-        control = self._book.known(Job(arm=Arm(name=CONTROL), seed=seed))
-        record = self._book.folder / control.record if control is not None else None
+    def _marks(self, job: Job) -> str:
+        """What the control of the same seed asks of a raced run, or the shorter course that it adds to."""
+        control = self._book.known(Job(arm=Arm(name=CONTROL), seed=job.seed))
+        rival = self._book.outcomes.get(job.rival, control)
+        record = self._book.folder / rival.record if rival is not None else None
         return "" if record is None else to_text(marks_of(api.open_run(record).view.loss))
 
-    def _examined(self, control: Outcome) -> tuple[str, list[Prescription], tuple[str, ...]]:
+    def _examined(self, control: Outcome) -> tuple[str, tuple[Prescription, ...], tuple[str, ...]]:
         """What the control run suffers from, what could help, and what only the source could change."""
-        run = api.open_run(self._book.folder / control.record)
-        harmful = [f for f in run.diagnose().findings if f.severity is not Severity.INFO]
-        prescriptions = api.prescribe(run)
+        record = self._book.folder / control.record
+        harmful = harm(api.open_run(record).view)
+        prescriptions = prescriptions_of(record)
         patches = tuple(dict.fromkeys(p.patch for p in prescriptions if p.patch))
-        live = [p for p in prescriptions if p.safety is not Safety.SOURCE]
-        return (harmful[0].message if harmful else "nothing was found wrong"), live, patches
-
-    def _chosen(self, prescriptions: Iterable[Prescription]) -> list[Arm]:
-        """The arms: those asked for, or the first few different treatments that were prescribed."""
-        if self._request.arms:
-            return [_arm(care.parse_order([word]), word) for word in self._request.arms]
-        different: dict[tuple[str, str], Prescription] = {}
-        for prescription in prescriptions:
-            different.setdefault(
-                (prescription.treatment, str(sorted(prescription.dose.items()))), prescription
-            )
-        arms = [Arm(name=_name(p, different.values()), given=(p,)) for p in different.values()]
-        return arms[:TRIED]
-
-    def _draw(self, seed: int, attempt: int) -> Arm:
-        """A random repair."""
-        from defib.therapy.engine import treatments
-
-        live = sorted((t for t in treatments() if t.safety is not Safety.SOURCE), key=lambda t: t.slug)
-        # Of each script its own draws: with the same ones everywhere, several trials would be one draw.
-        draw = Random(f"random repair {Path(self._request.script.target).name} {seed} {attempt}")
-        layers = self._layers()
-        drawn = draw.choice(live)
-        dose = drawn().drawn(draw, layers)
-        return Arm(name=RANDOM, given=(care.named(drawn.slug, dose),))
+        return (harmful[0].message if harmful else "nothing was found wrong"), prescriptions, patches
 
     def _layers(self) -> tuple[str, ...]:
         first = self._book.known(Job(arm=Arm(name=CONTROL), seed=0))
@@ -216,7 +215,13 @@ class Trial:
         request, outcomes = self._request, tuple(self._book.outcomes.values())
         run = {o.arm for o in outcomes}
         names = [a.name for a in arms if a.name in run] + ([RANDOM] if RANDOM in run else [])
-        comparisons = ranked([compare(name, outcomes, request.measure) for name in names])
+        courses = {a.name: tuple(map(word, a.given)) for a in arms}
+        comparisons = ranked(
+            [
+                replace(compare(name, outcomes, request.measure), course=courses.get(name, ()))
+                for name in dict.fromkeys(names)
+            ]
+        )
         plain = [o for o in outcomes if o.arm == CONTROL]
         better = (c.arm for c in comparisons if c.answer == "better" and c.arm != RANDOM)
         first = [o for o in plain if o.seed == 0]
@@ -246,12 +251,6 @@ def _ratio(runs: Sequence[Outcome], plain: Sequence[Outcome], what: str) -> floa
 
 def _arm(order: "care.Order | None", word: str) -> Arm:
     return Arm(name=word, given=order.given if order is not None else ())
-
-
-def _name(prescription: Prescription, among: Iterable[Prescription]) -> str:
-    """The treatment's slug; with the layer where two arms would have the same name."""
-    alike = [p for p in among if p.treatment == prescription.treatment]
-    return prescription.treatment if len(alike) == 1 else f"{prescription.treatment}@{prescription.layer}"
 
 
 def conduct(request: Request, folder: Path, *, on: str = "local", jobs: int = 1) -> Verdict:

@@ -52,23 +52,35 @@ def compare(arm: str, outcomes: Iterable[Outcome], measure: Measure) -> Comparis
         The answer with its interval.
     """
     outcomes = tuple(outcomes)
-    known = [o for o in outcomes if o.stop_at is None]
-    mine = {o.seed: o for o in known if o.arm == arm}
-    control = {o.seed: o for o in known if o.arm == CONTROL}
+    own = [o for o in outcomes if o.arm == arm]
+    ended = [o for o in own if o.stop_at is None]
+    mine = {seed: _best([o for o in ended if o.seed == seed], measure) for seed in {o.seed for o in ended}}
+    control = {o.seed: o for o in outcomes if o.arm == CONTROL and o.stop_at is None}
     seeds = sorted(set(mine) & set(control))
-    refused = next((o.refused for o in outcomes if o.arm == arm and o.refused and not o.treated), "")
+    refused = next((o.refused for o in own if o.refused and (not o.treated or o.stop_at is not None)), "")
     if refused and not any(o.treated for o in mine.values()):
         return _without(arm, "refused", refused)
-    stopped = [o for o in outcomes if o.arm == arm and o.stop_at is not None]
+    stopped = [o for o in own if o.stop_at is not None]
     if stopped and not mine:
-        return _without(
-            arm, "stopped", f"at step {stopped[-1].stop_at}: its loss was not clearly below the control's"
-        )
+        rival = "that of the course that it adds to" if stopped[-1].rival else "the control's"
+        why = f"at step {stopped[-1].stop_at}: its loss was not clearly below {rival}"
+        return _without(arm, "stopped", why)
     pairs = np.array([(worth(mine[s], measure), worth(control[s], measure)) for s in seeds]).reshape(-1, 2)
     usable = np.isfinite(pairs).all(axis=1)
     if not usable.any():
         return _lost(arm, np.isfinite(pairs))
     return _judged(arm, pairs[usable], measure)
+
+
+def _best(ended: Sequence[Outcome], measure: Measure) -> Outcome:
+    """The run of one seed that is worth most: random repairs may have several, any other arm has one."""
+    sign = -1.0 if measure.goal is Goal.LOWER else 1.0
+
+    def value(outcome: Outcome) -> float:
+        found = sign * worth(outcome, measure)
+        return -math.inf if math.isnan(found) else found
+
+    return max(ended, key=value)
 
 
 def _judged(arm: str, pairs: NDArray[np.float64], measure: Measure) -> Comparison:
@@ -98,7 +110,7 @@ def _judged(arm: str, pairs: NDArray[np.float64], measure: Measure) -> Compariso
         effect=effect,
         pairs=number,
         score=float(np.median(pairs[:, 0])),
-        why=f"{mean:+.3g} {unit} in its favour over {number} seeds{interval}",
+        why=f"{mean:+.3g} {unit} in its favour over {number} seed{'s' * (number != 1)}{interval}",
     )
 
 

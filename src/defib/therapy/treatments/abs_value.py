@@ -25,10 +25,10 @@ from typing import ClassVar
 
 from torch import nn
 
-from defib.core.finding import Cause
 from defib.nn import Abs
-from defib.therapy.swap import Swap, cases
-from defib.therapy.treatment import Case, Indication
+from defib.therapy.swap import Swap, for_its_slope
+from defib.therapy.swap_cases import cases
+from defib.therapy.treatment import Case
 
 
 class AbsValueSwap(Swap):
@@ -37,15 +37,7 @@ class AbsValueSwap(Swap):
     slug = "abs"
     title = "Put |z| in the place of activations"
     activation = "abs"
-    indications = (
-        Indication(rule="dead-unit", strength=0.4, why="every unit gets a gradient, wherever its input lies"),
-        Indication(
-            rule="vanishing-gradient",
-            causes=(Cause.ACTIVATION_DERIVATIVE, Cause.DERIVATIVE_AND_WEIGHTS),
-            strength=0.35,
-            why="its derivative takes less of the gradient away in each layer",
-        ),
-    )
+    indications = for_its_slope(dead=0.4, derivative=0.35)
     CASES: ClassVar[tuple[Case, ...]] = cases(Abs)
 
     def make(self, old: nn.Module) -> nn.Module:

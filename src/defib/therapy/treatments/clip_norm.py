@@ -32,7 +32,8 @@ from typing import ClassVar
 
 from torch import nn
 
-from defib.core.finding import Cause, Finding
+from defib.core.cause import Cause
+from defib.core.finding import Finding
 from defib.core.prescription import Dose, Safety
 from defib.core.run import RunView
 from defib.therapy.steps import (

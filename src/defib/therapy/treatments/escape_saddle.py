@@ -24,8 +24,8 @@ References:
     Curtis and Robinson 2019, Exploiting negative curvature (arXiv 1703.00412); science.md 6.
 """
 
-import os
 import tempfile
+import weakref
 from collections.abc import Sequence
 from pathlib import Path
 from random import Random
@@ -44,8 +44,8 @@ from defib.therapy.surgery import Surgery
 from defib.therapy.train_state import TrainState
 from defib.therapy.treatment import Case, Indication, Treatment
 
-_WAY = Path(tempfile.gettempdir()) / f"defib-way-{os.getpid()}.npz"
-"""Where the cases' own direction is written while they are tried."""
+_GIVEN: dict[str, str | float] = {"file": "", "distance": 2.0}
+"""The cases' dose; its file is that of the state built last and goes away with it."""
 
 
 def _with_way(**other: np.ndarray) -> TrainState:
@@ -53,7 +53,10 @@ def _with_way(**other: np.ndarray) -> TrainState:
     state = adaptive()
     ways = {n: np.zeros(tuple(p.shape)) for n, p in state.bare.named_parameters()}
     ways["0.bias"][:] = 1.0
-    np.savez(_WAY, **{**ways, **other})  # type: ignore[arg-type]
+    folder = tempfile.TemporaryDirectory(prefix="defib-")
+    weakref.finalize(state, folder.cleanup)
+    _GIVEN["file"] = str(Path(folder.name) / "way.npz")
+    np.savez(str(_GIVEN["file"]), **{**ways, **other})  # type: ignore[arg-type]
     return state
 
 
@@ -68,7 +71,7 @@ class EscapeSaddle(Treatment):
         Case(
             name="a way along one bias",
             build=_with_way,
-            dose={"file": str(_WAY), "distance": 2.0},
+            dose=_GIVEN,
             holds=lambda s: (
                 not s.optimizers[0].state[_bias(s)]["exp_avg"].any() and float(_bias(s).detach().min()) > 1
             ),
@@ -76,13 +79,13 @@ class EscapeSaddle(Treatment):
         Case(
             name="a way that does not fit",
             build=lambda: _with_way(**{"0.bias": np.ones(3)}),
-            dose={"file": str(_WAY), "distance": 2.0},
+            dose=_GIVEN,
             refused=True,
         ),
         Case(
             name="a way that is no number",
             build=lambda: _with_way(**{"0.bias": np.full(4, np.nan)}),
-            dose={"file": str(_WAY), "distance": 2.0},
+            dose=_GIVEN,
             refused=True,
         ),
         Case(name="no way", build=adaptive, dose={"distance": 2.0}, refused=True),

@@ -27,7 +27,7 @@ from typing import ClassVar
 
 import torch
 
-from defib.core.finding import Cause
+from defib.core.cause import Cause
 from defib.core.prescription import Dose
 from defib.therapy.surgery import Surgery
 from defib.therapy.treatment import Case, Indication

@@ -26,9 +26,9 @@ from typing import ClassVar
 
 from torch import nn
 
-from defib.core.finding import Cause
-from defib.therapy.swap import Swap, cases
-from defib.therapy.treatment import Case, Indication
+from defib.therapy.swap import Swap, for_its_slope
+from defib.therapy.swap_cases import cases
+from defib.therapy.treatment import Case
 
 
 class LeakyReluSwap(Swap):
@@ -37,16 +37,7 @@ class LeakyReluSwap(Swap):
     slug = "leaky-relu"
     title = "Put leaky ReLUs in the place of activations"
     activation = "leaky_relu"
-    indications = (
-        Indication(rule="dead-unit", strength=0.7, why="every unit gets a gradient, wherever its input lies"),
-        Indication(
-            rule="vanishing-gradient",
-            causes=(Cause.ACTIVATION_DERIVATIVE, Cause.DERIVATIVE_AND_WEIGHTS),
-            strength=0.2,
-            why="its derivative takes less of the gradient away in each layer",
-        ),
-        Indication(rule="saturated-unit", strength=0.5, why="it is not flat for large inputs"),
-    )
+    indications = for_its_slope(dead=0.7, derivative=0.2, flat=0.5)
     CASES: ClassVar[tuple[Case, ...]] = cases(nn.LeakyReLU)
 
     def make(self, old: nn.Module) -> nn.Module:

@@ -25,8 +25,9 @@ from collections.abc import Sequence
 from random import Random
 from typing import ClassVar
 
+from defib.core.cause import Cause
 from defib.core.errors import Refused
-from defib.core.finding import Cause, Finding
+from defib.core.finding import Finding
 from defib.core.kill import Culprit
 from defib.core.prescription import Dose, Safety
 from defib.core.run import RunView

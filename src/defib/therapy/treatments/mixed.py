@@ -25,10 +25,10 @@ from typing import ClassVar
 
 from torch import nn
 
-from defib.core.finding import Cause
 from defib.nn import Mixed
-from defib.therapy.swap import Swap, cases
-from defib.therapy.treatment import Case, Indication
+from defib.therapy.swap import Swap, for_its_slope
+from defib.therapy.swap_cases import cases
+from defib.therapy.treatment import Case
 
 
 class MixedSwap(Swap):
@@ -37,17 +37,7 @@ class MixedSwap(Swap):
     slug = "mixed"
     title = "Put several activations into each layer, in groups of units"
     activation = "mixed"
-    indications = (
-        Indication(
-            rule="dead-unit", strength=0.45, why="every unit gets a gradient, wherever its input lies"
-        ),
-        Indication(
-            rule="vanishing-gradient",
-            causes=(Cause.ACTIVATION_DERIVATIVE, Cause.DERIVATIVE_AND_WEIGHTS),
-            strength=0.25,
-            why="its derivative takes less of the gradient away in each layer",
-        ),
-    )
+    indications = for_its_slope(dead=0.45, derivative=0.25)
     CASES: ClassVar[tuple[Case, ...]] = cases(Mixed)
 
     def make(self, old: nn.Module) -> nn.Module:

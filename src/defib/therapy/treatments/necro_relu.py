@@ -24,17 +24,16 @@ References:
     documents.
 """
 
-from dataclasses import replace
 from typing import ClassVar
 
-import torch
 from torch import nn
 
 from defib.core.errors import Refused
 from defib.core.prescription import Safety
 from defib.nn import NecroReLU
-from defib.therapy.swap import Swap, cases
-from defib.therapy.treatment import Case, Indication
+from defib.therapy.swap import Swap, for_its_slope
+from defib.therapy.swap_cases import keeping_cases
+from defib.therapy.treatment import Case
 
 
 class NecroReluSwap(Swap):
@@ -44,21 +43,8 @@ class NecroReluSwap(Swap):
     title = "Put NecroReLUs in the place of activations: ReLU forward, leaky backward"
     safety = Safety.PRESERVES
     activation = "necro_relu"
-    indications = (
-        Indication(
-            rule="dead-unit", strength=0.66, why="every unit gets a gradient, wherever its input lies"
-        ),
-    )
-    CASES: ClassVar[tuple[Case, ...]] = tuple(
-        case
-        if case.refused
-        else replace(
-            case,
-            preserves=True,
-            inputs=lambda: (torch.randn(5, 4, generator=torch.Generator().manual_seed(1)),),
-        )
-        for case in cases(NecroReLU)
-    )
+    indications = for_its_slope(dead=0.66)
+    CASES: ClassVar[tuple[Case, ...]] = keeping_cases(NecroReLU)
 
     def make(self, old: nn.Module) -> nn.Module:
         if not isinstance(old, nn.ReLU):

@@ -26,9 +26,9 @@ from typing import ClassVar
 
 from torch import nn
 
-from defib.core.finding import Cause
-from defib.therapy.swap import Swap, cases
-from defib.therapy.treatment import Case, Indication
+from defib.therapy.swap import Swap, for_its_slope
+from defib.therapy.swap_cases import cases
+from defib.therapy.treatment import Case
 
 
 class PreluSwap(Swap):
@@ -37,17 +37,7 @@ class PreluSwap(Swap):
     slug = "prelu"
     title = "Put PReLUs in the place of activations: a slope that is learnt"
     activation = "prelu"
-    indications = (
-        Indication(
-            rule="dead-unit", strength=0.65, why="every unit gets a gradient, wherever its input lies"
-        ),
-        Indication(
-            rule="vanishing-gradient",
-            causes=(Cause.ACTIVATION_DERIVATIVE, Cause.DERIVATIVE_AND_WEIGHTS),
-            strength=0.2,
-            why="its derivative takes less of the gradient away in each layer",
-        ),
-    )
+    indications = for_its_slope(dead=0.65, derivative=0.2)
     CASES: ClassVar[tuple[Case, ...]] = cases(nn.PReLU)
 
     def make(self, old: nn.Module) -> nn.Module:

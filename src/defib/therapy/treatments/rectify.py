@@ -28,13 +28,9 @@ from typing import ClassVar
 import torch
 from torch import nn
 
-from defib.core.finding import Cause
 from defib.nn.initialisers import he_
-from defib.therapy.rebuild import Rebuild, is_rebuilt
-from defib.therapy.swap import classifier, functional
-from defib.therapy.treatment import Case, Indication
-
-_WHY = "activation and weights together keep the gradient's size from layer to layer"
+from defib.therapy.rebuild import Rebuild, cases, steady
+from defib.therapy.treatment import Case
 
 
 class Rectify(Rebuild):
@@ -43,25 +39,8 @@ class Rectify(Rebuild):
     slug = "rectify"
     title = "Rebuild a network of saturating activations with ReLUs and He's weights"
     activation = "relu"
-    indications = (
-        Indication(rule="vanishing-gradient", strength=0.84, why=_WHY),
-        Indication(rule="saturated-unit", strength=0.74, why=_WHY),
-        Indication(
-            rule="exploding-gradient",
-            causes=(Cause.ACTIVATION_DERIVATIVE, Cause.DERIVATIVE_AND_WEIGHTS),
-            strength=0.79,
-            why=_WHY,
-        ),
-    )
-    CASES: ClassVar[tuple[Case, ...]] = (
-        Case(
-            name="activations and weights",
-            build=lambda: classifier(nn.Sigmoid),
-            dose={},
-            holds=lambda s: is_rebuilt(s.model, nn.ReLU, (2 / 6) ** 0.5) and not s.optimizers[0].state,
-        ),
-        Case(name="activations called as functions", build=functional, dose={}, refused=True),
-    )
+    indications = steady(0.84)
+    CASES: ClassVar[tuple[Case, ...]] = cases(nn.ReLU, (2 / 6) ** 0.5)
 
     def make(self, old: nn.Module) -> nn.Module:
         del old

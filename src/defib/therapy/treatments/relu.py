@@ -25,9 +25,9 @@ from typing import ClassVar
 
 from torch import nn
 
-from defib.core.finding import Cause
-from defib.therapy.swap import Swap, cases
-from defib.therapy.treatment import Case, Indication
+from defib.therapy.swap import Swap, for_its_slope
+from defib.therapy.swap_cases import cases
+from defib.therapy.treatment import Case
 
 
 class ReluSwap(Swap):
@@ -36,15 +36,7 @@ class ReluSwap(Swap):
     slug = "relu"
     title = "Put ReLUs in the place of saturating activations"
     activation = "relu"
-    indications = (
-        Indication(
-            rule="vanishing-gradient",
-            causes=(Cause.ACTIVATION_DERIVATIVE, Cause.DERIVATIVE_AND_WEIGHTS),
-            strength=0.75,
-            why="its derivative takes less of the gradient away in each layer",
-        ),
-        Indication(rule="saturated-unit", strength=0.6, why="it is not flat for large inputs"),
-    )
+    indications = for_its_slope(derivative=0.75, flat=0.6)
     CASES: ClassVar[tuple[Case, ...]] = cases(nn.ReLU, nn.Sigmoid)
 
     def make(self, old: nn.Module) -> nn.Module:

@@ -17,7 +17,8 @@ When it does not:
 
 Dose:
     ``factor``: new over old learning rate. One over the measured overshoot of the
-    steps where there is one, so that a step ends at the minimum of its own line; nine tenths of the
+    steps where there is one, so that a step ends at the minimum of its own line; nine tenths of what brings
+    the measured rate x curvature down to what the optimiser can follow; nine tenths of the
     death-free factor of the step that killed most, times less than which it kills nobody; what brings
     updates that are larger than a tenth of the weights to a hundredth of them, and a single one that is
     larger than the weights to a tenth; of several the smallest,
@@ -41,8 +42,9 @@ from typing import ClassVar
 import torch
 from torch import nn
 
+from defib.core.cause import Cause
 from defib.core.errors import Refused
-from defib.core.finding import Cause, Finding
+from defib.core.finding import Finding
 from defib.core.prescription import Dose, Safety
 from defib.core.run import RunView
 from defib.therapy.steps import before_updates, number_of, positive, rounded, stepping
@@ -88,7 +90,7 @@ class ScaleLr(Treatment):
         ),
         Indication(
             rule="constant-predictor",
-            causes=(Cause.NO_RELATION,),
+            causes=(Cause.NO_RELATION, Cause.RELATION_UNUSED),
             strength=0.3,
             why="steps at which nothing settles look like labels that say nothing",
         ),
@@ -177,12 +179,15 @@ class ScaleLr(Treatment):
 
 def _smaller(finding: Finding, free: float) -> float:
     """The factor for steps that are too long: the smallest of what each measured number asks for."""
+    product = number_of(finding, "rate x largest curvature")
+    followed = number_of(finding, "the most that the optimiser can follow")
     overshoot = number_of(finding, "length of a step over the way to the lowest point ahead")
     large = number_of(finding, "update over weights, median of the steps")
     largest = number_of(finding, "update over weights, largest")
     single = finding.cause is Cause.STEP_LARGER_THAN_WEIGHTS
     asked = [
         *([0.9 * free] if free < 1 else []),
+        *([0.9 * followed / product] if product > followed > 0 else []),
         *([1 / overshoot] if overshoot > 1 else []),
         *([0.01 / large] if large > 0.1 else []),
         *([0.1 / largest] if single and largest > 1 else []),

@@ -22,7 +22,8 @@ References:
 
 from typing import ClassVar
 
-from defib.core.finding import Cause, Finding
+from defib.core.cause import Cause
+from defib.core.finding import Finding
 from defib.core.run import RunView
 from defib.therapy.advice import Advice, loss_function, output_of, typical
 from defib.therapy.treatment import Indication

@@ -29,13 +29,10 @@ from typing import ClassVar
 import torch
 from torch import nn
 
-from defib.core.finding import Cause
+from defib.core.cause import Cause
 from defib.nn.initialisers import lecun_
-from defib.therapy.rebuild import Rebuild, is_rebuilt
-from defib.therapy.swap import classifier, functional
+from defib.therapy.rebuild import Rebuild, cases, steady
 from defib.therapy.treatment import Case, Indication
-
-_WHY = "activation and weights together keep the gradient's size from layer to layer"
 
 
 class SelfNormalising(Rebuild):
@@ -45,14 +42,7 @@ class SelfNormalising(Rebuild):
     title = "Rebuild a plain network as a self-normalising one: SELU with LeCun's weights"
     activation = "selu"
     indications = (
-        Indication(rule="vanishing-gradient", strength=0.87, why=_WHY),
-        Indication(rule="saturated-unit", strength=0.77, why=_WHY),
-        Indication(
-            rule="exploding-gradient",
-            causes=(Cause.ACTIVATION_DERIVATIVE, Cause.DERIVATIVE_AND_WEIGHTS),
-            strength=0.82,
-            why=_WHY,
-        ),
+        *steady(0.87),
         Indication(
             rule="non-finite",
             causes=(Cause.NON_FINITE_FORWARD, Cause.NON_FINITE_LOSS),
@@ -60,15 +50,7 @@ class SelfNormalising(Rebuild):
             why="no exponential is left on the side where it overflows, and the signal keeps its size",
         ),
     )
-    CASES: ClassVar[tuple[Case, ...]] = (
-        Case(
-            name="activations and weights",
-            build=lambda: classifier(nn.Sigmoid),
-            dose={},
-            holds=lambda s: is_rebuilt(s.model, nn.SELU, (1 / 6) ** 0.5) and not s.optimizers[0].state,
-        ),
-        Case(name="activations called as functions", build=functional, dose={}, refused=True),
-    )
+    CASES: ClassVar[tuple[Case, ...]] = cases(nn.SELU, (1 / 6) ** 0.5)
 
     def make(self, old: nn.Module) -> nn.Module:
         del old

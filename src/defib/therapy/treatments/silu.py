@@ -25,9 +25,9 @@ from typing import ClassVar
 
 from torch import nn
 
-from defib.core.finding import Cause
-from defib.therapy.swap import Swap, cases
-from defib.therapy.treatment import Case, Indication
+from defib.therapy.swap import Swap, for_its_slope
+from defib.therapy.swap_cases import cases
+from defib.therapy.treatment import Case
 
 
 class SiluSwap(Swap):
@@ -36,15 +36,7 @@ class SiluSwap(Swap):
     slug = "silu"
     title = "Put SiLUs (swish) in the place of activations"
     activation = "silu"
-    indications = (
-        Indication(rule="dead-unit", strength=0.6, why="every unit gets a gradient, wherever its input lies"),
-        Indication(
-            rule="vanishing-gradient",
-            causes=(Cause.ACTIVATION_DERIVATIVE, Cause.DERIVATIVE_AND_WEIGHTS),
-            strength=0.3,
-            why="its derivative takes less of the gradient away in each layer",
-        ),
-    )
+    indications = for_its_slope(dead=0.6, derivative=0.3)
     CASES: ClassVar[tuple[Case, ...]] = cases(nn.SiLU)
 
     def make(self, old: nn.Module) -> nn.Module:

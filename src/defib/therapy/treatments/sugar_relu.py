@@ -23,17 +23,16 @@ References:
     Horuz et al. 2025 (arXiv 2505.22074).
 """
 
-from dataclasses import replace
 from typing import ClassVar
 
-import torch
 from torch import nn
 
 from defib.core.errors import Refused
 from defib.core.prescription import Safety
 from defib.nn import SugarReLU
-from defib.therapy.swap import Swap, cases
-from defib.therapy.treatment import Case, Indication
+from defib.therapy.swap import Swap, for_its_slope
+from defib.therapy.swap_cases import keeping_cases
+from defib.therapy.treatment import Case
 
 
 class SugarReluSwap(Swap):
@@ -43,21 +42,8 @@ class SugarReluSwap(Swap):
     title = "Put SUGAR ReLUs in the place of activations: ReLU forward, B-SiLU backward"
     safety = Safety.PRESERVES
     activation = "sugar_relu"
-    indications = (
-        Indication(
-            rule="dead-unit", strength=0.64, why="every unit gets a gradient, wherever its input lies"
-        ),
-    )
-    CASES: ClassVar[tuple[Case, ...]] = tuple(
-        case
-        if case.refused
-        else replace(
-            case,
-            preserves=True,
-            inputs=lambda: (torch.randn(5, 4, generator=torch.Generator().manual_seed(1)),),
-        )
-        for case in cases(SugarReLU)
-    )
+    indications = for_its_slope(dead=0.64)
+    CASES: ClassVar[tuple[Case, ...]] = keeping_cases(SugarReLU)
 
     def make(self, old: nn.Module) -> nn.Module:
         if not isinstance(old, nn.ReLU):

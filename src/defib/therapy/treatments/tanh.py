@@ -25,8 +25,9 @@ from typing import ClassVar
 
 from torch import nn
 
-from defib.core.finding import Cause
-from defib.therapy.swap import Swap, cases
+from defib.core.cause import Cause
+from defib.therapy.swap import Swap, for_its_slope
+from defib.therapy.swap_cases import cases
 from defib.therapy.treatment import Case, Indication
 
 
@@ -37,15 +38,7 @@ class TanhSwap(Swap):
     title = "Put tanh in the place of activations"
     activation = "tanh"
     indications = (
-        Indication(
-            rule="dead-unit", strength=0.45, why="every unit gets a gradient, wherever its input lies"
-        ),
-        Indication(
-            rule="vanishing-gradient",
-            causes=(Cause.ACTIVATION_DERIVATIVE, Cause.DERIVATIVE_AND_WEIGHTS),
-            strength=0.5,
-            why="its derivative takes less of the gradient away in each layer",
-        ),
+        *for_its_slope(dead=0.45, derivative=0.5),
         Indication(
             rule="non-finite",
             causes=(Cause.NON_FINITE_FORWARD, Cause.NON_FINITE_LOSS),

@@ -22,7 +22,8 @@ References:
 
 from typing import ClassVar
 
-from defib.core.finding import Cause, Finding
+from defib.core.cause import Cause
+from defib.core.finding import Finding
 from defib.core.run import RunView
 from defib.therapy.advice import Advice
 from defib.therapy.treatment import Indication
@@ -36,7 +37,14 @@ class TrainParameters(Advice):
     indications: ClassVar[tuple[Indication, ...]] = (
         Indication(
             rule="zero-gradient",
-            causes=(Cause.CUT, Cause.UNREACHED, Cause.BLOCKED, Cause.DEAD_LAYER),
+            causes=(
+                Cause.CUT,
+                Cause.UNREACHED,
+                Cause.NOT_OWNED,
+                Cause.GRADIENTS_DROPPED,
+                Cause.BLOCKED,
+                Cause.DEAD_LAYER,
+            ),
             strength=0.9,
             why="what gets a gradient can be trained",
         ),
@@ -52,6 +60,16 @@ class TrainParameters(Advice):
                 f"between {where} and the loss, {stops}() has a derivative of 0 everywhere: leave it out "
                 "in training, or "
                 "pass the gradient by hand: y = x + (f(x) - x).detach()"
+            )
+        if finding.cause is Cause.NOT_OWNED:
+            return (
+                "make the optimizer after the model is complete and on its device, and anew with each new "
+                "model: optimizer = torch.optim.Adam(model.parameters())"
+            )
+        if finding.cause is Cause.GRADIENTS_DROPPED:
+            return (
+                "call optimizer.zero_grad() before loss.backward() or after optimizer.step(), never between "
+                "the two"
             )
         if finding.cause is Cause.UNREACHED:
             return (

@@ -25,8 +25,9 @@ References:
 
 from typing import ClassVar
 
+from defib.core.cause import Cause
 from defib.core.errors import Refused
-from defib.core.finding import Cause, Finding
+from defib.core.finding import Finding
 from defib.core.prescription import Dose, Prescription, Safety
 from defib.core.run import RunView
 from defib.therapy.snapshots import as_far_as_kept

@@ -29,8 +29,9 @@ from typing import Any, ClassVar
 
 import torch
 
+from defib.core.cause import Cause
 from defib.core.errors import Refused
-from defib.core.finding import Cause, Finding
+from defib.core.finding import Finding
 from defib.core.prescription import Dose, Safety
 from defib.core.run import RunView
 from defib.therapy.steps import positive, stepping
