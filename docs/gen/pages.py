@@ -19,7 +19,7 @@ from typing import Any
 import defib.cli.commands as cli_commands
 from defib.core import config, errors
 from defib.core.catalogue import entries
-from defib.core.finding import Cause
+from defib.core.cause import Cause
 from defib.report.meaning import meaning
 
 HERE = Path(__file__).parent
@@ -154,12 +154,23 @@ def _causes(indication: Any) -> str:
 # ------------------------------------------------------------------ the lab
 
 
+_LAB_SHOTS = """
+## How the page looks
+
+| the claims | one experiment, on a phone |
+|---|---|
+| ![Claims with verdicts and figures](../images/lab-claims-light.png) | \
+![An experiment in dark colours](../images/lab-experiment-phone-dark.png) |
+"""
+
+
 @cache
 def lab_pages() -> Pages:
     """The claims, a page an experiment, and the proving ground, from what was measured and stored."""
     lab: Any = importlib.import_module("defib.lab.markdown")
     index: Any = importlib.import_module("defib.lab.index")
     told = lab.pages(_lab_results(), index.claims(), index.experiments())
+    told["index.md"] += _LAB_SHOTS
     ground = RESULTS / "lab_scoreboard.md"
     if ground.exists():
         told["proving-ground.md"] = ground.read_text(encoding="utf-8")
@@ -176,7 +187,7 @@ def lab_report() -> str:
 
 
 def _lab_results() -> Any:
-    return importlib.import_module("defib.lab.page").results(RESULTS / "lab")
+    return importlib.import_module("defib.lab.result").results(RESULTS / "lab")
 
 
 # ------------------------------------------------------------------ causes, settings, errors

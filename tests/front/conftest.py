@@ -10,22 +10,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from defib.core.finding import (
-    Cause,
-    Confidence,
-    Coverage,
-    Diagnosis,
-    Evidence,
-    Fault,
-    Finding,
-    Overhead,
-    Severity,
-    Unseen,
-    Verdict,
-)
-from defib.core.run import Layer, Wiring
+from defib.core.cause import Cause, Fault
+from defib.core.coverage import Coverage, Overhead
+from defib.core.diagnosis import Diagnosis, Verdict
+from defib.core.evidence import Evidence, Unseen
+from defib.core.finding import Confidence, Finding, Severity
 from defib.core.site import Signal, Site
 from defib.core.tally import Tally
+from defib.core.wiring import Layer, Wiring
 from defib.record.writer import Writer
 
 Command = Callable[..., subprocess.CompletedProcess[str]]

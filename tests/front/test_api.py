@@ -1,6 +1,8 @@
 """The verbs: open a record, judge it, watch a run, conclude a script."""
 
 import io
+import json
+import shutil
 import subprocess
 import sys
 
@@ -8,9 +10,11 @@ import pytest
 
 import defib
 from defib import api, live, script
+from defib.core.cause import Fault
 from defib.core.config import Settings
+from defib.core.diagnosis import Diagnosis, Verdict
 from defib.core.errors import NotFound, OutputError, UsageError
-from defib.core.finding import Diagnosis, Fault, Severity, Verdict
+from defib.core.finding import Severity
 from defib.core.run import RunView
 from defib.report.json import to_json
 
@@ -81,6 +85,22 @@ def test_a_gate_lets_a_healthy_run_pass(healthy_record, defib):
     done = defib("diagnose", str(healthy_record), "--fail-on", "warning")
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith("defib: healthy")
+
+
+@pytest.mark.parametrize("kept", [0.3, 0.5, 0.7, 0.9])
+def test_a_record_that_lost_a_part_is_never_called_healthy(healthy_record, tmp_path, defib, kept):
+    damaged = tmp_path / "damaged.rec"
+    shutil.copytree(healthy_record, damaged)
+    for file in damaged.glob("rank-*.db"):
+        file.write_bytes(file.read_bytes()[: int(kept * file.stat().st_size)])
+    assert json.loads(defib("diagnose", str(healthy_record), "--json").stdout)["verdict"] == "healthy"
+    done = defib("diagnose", str(damaged), "--json")
+    if done.returncode:  # too little is left of it to be read
+        assert (done.returncode, done.stderr.count("\n")) == (65, 1)
+    else:
+        assert json.loads(done.stdout)["verdict"] == "not-observed"
+        assert "damaged or lost" in defib("diagnose", str(damaged)).stdout
+    assert defib("diagnose", str(damaged), "--fail-on", "error").returncode != 0
 
 
 def test_a_gate_stays_shut_for_a_run_that_nobody_saw(empty_record, defib):

@@ -61,6 +61,15 @@ def test_importing_defib_imports_nothing_heavy(clean):
     assert heavy_modules(code, (), clean) == []
 
 
+def test_completion_offers_the_public_names_and_no_module_that_they_imported():
+    import defib
+
+    assert callable(defib.diagnose)  # imports defib.api, which is not offered
+    offered = dir(defib)
+    assert sorted(offered) == sorted(defib.__all__)
+    assert all(getattr(defib, name) is not None for name in offered)
+
+
 def test_an_unknown_name_is_an_attribute_error():
     import defib
 
@@ -199,10 +208,10 @@ def test_a_script_s_end_survives_whatever_breaks_in_the_judgement(record, clean,
     assert done.stderr.count("\n") == 2
 
 
-def test_ctrl_c_is_silent(defib, tmp_path):
+def test_ctrl_c_is_one_line(defib, tmp_path):
     code = "import os, signal, time\nos.kill(os.getpid(), signal.SIGINT)\ntime.sleep(9)\n"
     done = defib("rules", **plugin(tmp_path, code))
-    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "defib: stopped by Ctrl-C\n")
 
 
 @pytest.mark.parametrize("words", [("--help",), ("explain", "dead-unit"), ("diagnose", "RECORD", "--json")])
@@ -257,7 +266,7 @@ def test_rules_are_listed_in_80_columns_and_as_json(defib):
 
 def test_every_cause_and_error_has_a_page():
     from defib.catalogues import explain
-    from defib.core.finding import Cause
+    from defib.core.cause import Cause
 
     for cause in Cause:
         if cause.value != "not-observed":

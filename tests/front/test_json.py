@@ -8,7 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from defib.core.finding import Coverage, Diagnosis, Evidence, Finding, Overhead, Severity
+from defib.core.coverage import Coverage, Overhead
+from defib.core.diagnosis import Diagnosis
+from defib.core.evidence import Evidence
+from defib.core.finding import Finding, Severity
 from defib.report.json import to_json, to_plain
 
 

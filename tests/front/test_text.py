@@ -7,7 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from defib.core.finding import Cause, Confidence, Evidence, NotRun, Severity, Unseen, Verdict
+from defib.core.cause import Cause
+from defib.core.diagnosis import NotRun, Verdict
+from defib.core.evidence import Evidence, Unseen
+from defib.core.finding import Confidence, Severity
 from defib.report.meaning import meaning
 from defib.report.terminal import Style, style_of
 from defib.report.text import to_text

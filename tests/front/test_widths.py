@@ -15,10 +15,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from defib.cli import build_parser, commands
-from defib.core.run import Layer, Wiring
+from defib.cli import build_parser, subcommands
 from defib.core.site import Signal, Site
 from defib.core.tally import Tally
+from defib.core.wiring import Layer, Wiring
 from defib.record.writer import Writer
 from defib.report.lines import wrapped
 from defib.report.wording import columns, escaped, shown, spelt_in
@@ -180,7 +180,7 @@ def test_a_terminal_of_any_width_is_given_at_most_80_columns(hostile, tmp_path, 
 def test_every_help_fits_in_80_columns(monkeypatch):
     for width in ("80", "200"):
         monkeypatch.setenv("COLUMNS", width)
-        parser = build_parser(commands())
+        parser = build_parser(subcommands())
         several = next(a for a in parser._actions if isinstance(a, argparse._SubParsersAction))
         assert len(several.choices) > 10
         for name, own in (("defib", parser), *several.choices.items()):

@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from defib.core.run import Layer, Wiring
 from defib.core.site import Signal, Site
 from defib.core.tally import Tally
+from defib.core.wiring import Layer, Wiring
 from defib.record.writer import Writer
 
 STEPS, UNITS, BATCH = 400, 24, 32

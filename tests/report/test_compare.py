@@ -12,25 +12,19 @@ from hypothesis import strategies as st
 
 import defib as package
 from defib.core import comparison as nouns
+from defib.core.aftermath import Aftermath, Treated
+from defib.core.cause import Cause, Fault
 from defib.core.comparison import RunComparison, State
+from defib.core.coverage import Coverage, Overhead
+from defib.core.diagnosis import Diagnosis, NotRun, Verdict
 from defib.core.errors import UsageError
-from defib.core.finding import (
-    Aftermath,
-    Cause,
-    Confidence,
-    Coverage,
-    Diagnosis,
-    Fault,
-    Finding,
-    NotRun,
-    Overhead,
-    Severity,
-    Treated,
-    Unseen,
-    Verdict,
-)
-from defib.core.run import Event, Layer, Optimizer, RunView, Series
+from defib.core.evidence import Unseen
+from defib.core.finding import Confidence, Finding, Severity
+from defib.core.optimizer import Optimizer
+from defib.core.run import Event, RunView
+from defib.core.series import Series
 from defib.core.trial import Goal
+from defib.core.wiring import Layer
 from defib.diagnosis.aftermath import aftermath, within
 from defib.diagnosis.measures.curves import curve, goal_of, thinned
 from defib.diagnosis.versus import Judged, compare

@@ -14,9 +14,9 @@ import pytest
 
 import defib as package
 from defib.core.errors import EnvironmentProblem, OutputError, UsageError
-from defib.core.run import Layer
 from defib.core.site import Signal, Site
 from defib.core.tally import Tally
+from defib.core.wiring import Layer
 from defib.record.writer import Writer
 from defib.report.tables import TABLES
 from defib.report.whole import fresh_file, fresh_folder

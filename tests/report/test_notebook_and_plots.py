@@ -12,7 +12,7 @@ from torch import nn
 
 import defib as package
 from defib.core.errors import EnvironmentProblem
-from defib.core.run import Layer
+from defib.core.wiring import Layer
 from defib.record.writer import Writer
 from defib.report.notebook import run_html
 

@@ -130,6 +130,29 @@ def test_a_curve_is_drawn_in_its_own_colour(visit: Any) -> None:
     assert found > 100
 
 
+def test_a_large_number_beside_an_axis_is_short_enough_for_its_place(visit: Any) -> None:
+    seen = visit("run")
+    said = seen.value("[0, 0.05, 10000, 999999, 1e6, 1e10, 2.5e16, -1e13, 1e100].map(defib.tick)")
+    assert said == ["0", "0.05", "10,000", "999,999", "1e6", "1e10", "2.5e16", "-1e13", "1e100"]
+    assert max(map(len, said)) <= 8
+
+
+@pytest.mark.parametrize("width", [1400, 400])
+def test_every_heat_map_says_what_grey_is_and_its_legend_breaks_between_entries_only(
+    visit: Any, width: int
+) -> None:
+    seen = visit("sick", width=width)
+    legends = seen.value("""[...document.querySelectorAll('.scale')].map(one => ({
+      text: one.textContent,
+      torn: [...one.querySelectorAll('.sample')].some(s => s.getClientRects().length > 1
+        || s.getBoundingClientRect().height > 24),
+    }))""")
+    assert len(legends) >= 2
+    for legend in legends:
+        assert "not read" in legend["text"]
+        assert not legend["torn"]
+
+
 def test_a_heat_map_shows_each_share_in_its_colour(visit: Any) -> None:
     seen = visit("run")
     found, wanted = seen.value("""() => {

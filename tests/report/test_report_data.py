@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from report_runs import DEATH, STEPS, UNITS, written
 
-from defib.core.run import Liveness, Series
+from defib.core.reading import Liveness
+from defib.core.series import Series
 from defib.report.portrait.layers import is_silent
 from defib.report.thinning import bucketed, curve, grid
 from defib.views import portray

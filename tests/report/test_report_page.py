@@ -17,7 +17,8 @@ from report_runs import HOSTILE, trained, written
 import defib
 from defib.core.errors import OutputError
 from defib.report.html import embedded, page, policy
-from defib.report.output import refuse_unless_free, write
+from defib.report.output import refuse_unless_free
+from defib.report.whole import write_text
 from defib.views import portray, write_report
 
 SCRIPT = re.compile(r"<script>(.*?)</script>", re.S)
@@ -127,7 +128,7 @@ def test_somebody_elses_file_is_replaced_when_it_is_asked_for(tmp_path: Path) ->
     with pytest.raises(OutputError):
         refuse_unless_free(path)
     refuse_unless_free(path, force=True)
-    write(path, page(None))
+    write_text(path, page(None), force=True)
     refuse_unless_free(path)
     assert path.stat().st_mode & 0o777 == 0o666 & ~_umask()
 
@@ -141,7 +142,7 @@ def _umask() -> int:
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full to fail on")
 def test_what_cannot_be_written_leaves_nothing_behind(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="cannot write"):
-        write(tmp_path / ("n" * 300), "text")  # a name longer than the system takes
+        write_text(tmp_path / ("n" * 300), "text", force=True)  # a name longer than the system takes
     assert list(tmp_path.iterdir()) == []
 
 

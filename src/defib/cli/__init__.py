@@ -71,8 +71,9 @@ class Version(argparse.Action):
         parser.exit()
 
 
-def commands() -> dict[str, type[Command]]:
+def subcommands() -> dict[str, type[Command]]:
     """Every subcommand by name, in the order of ``defib --help``."""
+    # Not called `commands`: the folder of that name would take its place once it is imported.
     found = entries(Command, "defib.cli.commands")  # type: ignore[type-abstract]
     return {command.name: command for command in sorted(found, key=lambda c: c.order)}
 
@@ -113,8 +114,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         _have_streams()
         with spelt_in(encoding_of(sys.stdout)):
             code = _dispatch(words)
-    except KeyboardInterrupt:
-        return _INTERRUPTED
+    except KeyboardInterrupt as error:
+        return _refuse(_interruption(words), error, _INTERRUPTED)
     except BrokenPipeError:
         _drop_stdout()
         return _PIPE_CLOSED
@@ -128,7 +129,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _dispatch(words: list[str]) -> int:
     """Finds the command and runs it."""
-    known = commands()
+    known = subcommands()
     parser = build_parser(known)
     own: list[str] = words
     rest: list[str] = []
@@ -154,7 +155,17 @@ def _command(word: str, known: dict[str, type[Command]]) -> type[Command]:
     raise UsageError(f"no such command: {word}; {hint}")
 
 
-def _refuse(line: str, error: Exception, code: int) -> int:
+def _interruption(words: Sequence[str]) -> str:
+    """What Ctrl-C did and what it leaves; a terminal that shows ^C gets a new line first."""
+    with contextlib.suppress(OSError, DefibError):
+        if sys.stderr.isatty():
+            say("", sys.stderr)
+    command = subcommands().get(words[0]) if words else None
+    kept = command.kept if command else ""
+    return "defib: stopped by Ctrl-C" + (f"; {kept}" if kept else "")
+
+
+def _refuse(line: str, error: BaseException, code: int) -> int:
     """Says in one line what went wrong."""
     try:
         sys.stdout.flush()

@@ -13,11 +13,13 @@ class Command(ABC):
         name: The word that is typed.
         order: Place in ``defib --help``.
         usage: The usage line where argparse cannot draw it; None to let it.
+        kept: What Ctrl-C leaves of its work, and the way on; "" where there is nothing to say.
     """
 
     name: ClassVar[str]
     order: ClassVar[int]
     usage: ClassVar[str | None] = None
+    kept: ClassVar[str] = ""
 
     @classmethod
     def add_arguments(cls, parser: argparse.ArgumentParser) -> None:

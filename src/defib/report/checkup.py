@@ -4,7 +4,8 @@ import math
 from collections.abc import Iterator, Sequence
 
 from defib.core.checkup import Attention, Checkup, Decades, GainLedger, LayerCheck
-from defib.core.finding import Severity, Verdict
+from defib.core.diagnosis import Verdict
+from defib.core.finding import Severity
 from defib.core.recurrence import Recurrence
 from defib.report.lines import wrapped
 from defib.report.terminal import Style
@@ -16,6 +17,8 @@ _MOST_UNSEEN = 8
 _NAME = 22
 _INDENT = " " * 10
 _PARTS = ("derivative", "weights", "norms", "skips", "attention", "other", "unattributed")
+_SHORT = {"derivative": "deriv.", "attention": "attent.", "unattributed": "unattr."}
+"""Headings where there is no room for the whole word."""
 _COLOURS = {Verdict.HEALTHY: "1;32", Verdict.SICK: "1;31", Verdict.NOT_OBSERVED: "1;33"}
 
 
@@ -66,7 +69,9 @@ def _ledger(ledger: GainLedger) -> Iterator[str]:
     parts = [p for p in _PARTS if any(getattr(s.gain, p) for s in ledger.stretches)]
     start, end = layer_name(ledger.start_layer), layer_name(ledger.end_layer)
     yield from wrapped(f"gain ledger: decades of gradient from {start} down to {end}", rest="  ")
-    yield _row("down to", [*(p[:9] for p in parts), "sum"], wide=11)
+    room = _cell(len(parts) + 1, 11) - 1
+    heads = (part if len(part) <= room else _SHORT[part] for part in parts)
+    yield _row("down to", [*heads, "sum"], wide=11)
     for stretch in ledger.stretches[:_MOST_ROWS]:
         name = layer_name(stretch.layer, width=_NAME)
         yield _row(name, [*_cells(stretch.gain, parts), _decades(stretch.gain.total)], wide=11)
@@ -155,9 +160,14 @@ def _more(rows: int) -> Iterator[str]:
 
 def _row(name: str, cells: Sequence[str], wide: int = 8) -> str:
     """A name of fixed width and right-aligned cells."""
-    width = min(wide, (80 - _NAME) // max(len(cells), 1))
+    width = _cell(len(cells), wide)
     padding = " " * max(_NAME - columns(name), 0)
     return (name + padding + "".join(f"{c:>{width}}" for c in cells)).rstrip()
+
+
+def _cell(cells: int, wide: int) -> int:
+    """Columns of each of that many cells beside a name."""
+    return min(wide, (80 - _NAME) // max(cells, 1))
 
 
 def _cells(gain: Decades, parts: Sequence[str]) -> list[str]:

@@ -6,7 +6,8 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from defib.core.comparison import Curve, CurveChange, FindingChange, RunComparison, SettingChange, Side, State
-from defib.core.finding import Severity, Verdict
+from defib.core.diagnosis import Verdict
+from defib.core.finding import Severity
 from defib.core.trial import Goal
 from defib.report.lines import labelled, wrapped
 from defib.report.terminal import Style

@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
-from defib.core.finding import Diagnosis
+from defib.core.diagnosis import Diagnosis
 from defib.core.run import RunView
 from defib.report.json import to_json, to_plain
 from defib.report.tables import TABLES, Table

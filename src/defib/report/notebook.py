@@ -6,8 +6,10 @@ from html import escape
 import numpy as np
 
 from defib.core.comparison import RunComparison, State
-from defib.core.finding import Diagnosis, Finding, Severity, Verdict
-from defib.core.run import RunView, Series
+from defib.core.diagnosis import Diagnosis, Verdict
+from defib.core.finding import Finding, Severity
+from defib.core.run import RunView
+from defib.core.series import Series
 from defib.report.wording import count, escaped, layer_name, number, percent, shown, units_of
 
 _MOST_FINDINGS = 8

@@ -1,7 +1,6 @@
-"""Puts a page on the disk: all of it or nothing, and never over somebody else's file."""
+"""Where a page may be put: never over somebody else's file."""
 
 import os
-import tempfile
 from pathlib import Path
 
 from defib.core.errors import OutputError
@@ -41,33 +40,3 @@ def _is_ours(path: Path) -> bool:
             return MARK.encode() in file.read(_HEAD)
     except OSError:
         return False
-
-
-def write(path: Path, text: str) -> None:
-    """Writes a page beside its place and moves it there when it is whole.
-
-    Args:
-        path: The file.
-        text: All of it.
-
-    Raises:
-        OutputError: If it cannot be written; nothing is left of it then.
-    """
-    part = ""
-    try:
-        number, part = tempfile.mkstemp(prefix=".defib-", suffix=".part", dir=path.absolute().parent)
-        with os.fdopen(number, "w", encoding="utf-8", newline="\n") as file:
-            file.write(text)
-        os.chmod(part, 0o666 & ~_umask())  # as any file that this user makes
-        os.replace(part, path)
-    except OSError as error:
-        if part and os.path.lexists(part):
-            os.unlink(part)
-        raise OutputError(f"cannot write {escaped(str(path))}: {error.strerror or error}") from None
-
-
-def _umask() -> int:
-    """What this user's new files are not allowed."""
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

@@ -3,11 +3,11 @@
 import difflib
 import inspect
 import textwrap
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
+from defib.core.cause import Cause
 from defib.core.errors import DefibError, NotFound
-from defib.core.finding import Cause
 from defib.report.lines import WIDTH
 from defib.report.meaning import meaning
 from defib.report.proven import sentences
@@ -48,13 +48,19 @@ class RulePage:
     limits: tuple[LimitLine, ...] = ()
 
 
-def page(slug: str, rules: Mapping[str, RulePage], treatments: Mapping[str, str] | None = None) -> str:
+def page(
+    slug: str,
+    rules: Mapping[str, RulePage],
+    treatments: Mapping[str, str] | None = None,
+    others: Callable[[], Iterable[str]] = tuple,
+) -> str:
     """The page of a rule, a cause, a treatment or an error.
 
     Args:
         slug: What is asked for ("dead-unit", "born-dead", "leaky-relu", "record-damaged").
         rules: The rules by slug.
         treatments: The docstrings of treatments by slug.
+        others: Names that have a page elsewhere; asked for only where something else was meant.
 
     Returns:
         Text of several lines, without a newline at its end.
@@ -73,16 +79,23 @@ def page(slug: str, rules: Mapping[str, RulePage], treatments: Mapping[str, str]
     treatments = treatments or {}
     if slug in treatments:
         return f"treatment {slug}\n\n{_indented(treatments[slug])}"
-    known = [*rules, *causes, *treatments, *errors]
-    wanted = slug.lower().replace("_", "-").replace(" ", "-")
-    near = difflib.get_close_matches(wanted, known, n=3, cutoff=0.5)
-    near = near or [each for each in known if len(wanted) > 2 and wanted in each][:3]
+    near = _near(slug, (*rules, *causes, *treatments, *errors, *others()))
     hint = (
         f"did you mean {', '.join(near)}?"
         if near
-        else "`defib rules` lists the rules, `defib treatments` the treatments"
+        else "`defib rules` lists the rules, `defib treatments` the treatments, `defib lab` the experiments"
     )
-    raise NotFound(f"no page named {escaped(slug[:80])!s}; {hint}")
+    name = escaped(slug[:80]) or "''"
+    raise NotFound(f"no page named {name}; {hint}")
+
+
+def _near(slug: str, known: Iterable[str]) -> list[str]:
+    """At most three names that may have been meant: like it, or with it in them."""
+    by_name = {name.lower(): name for name in known}
+    wanted = slug.lower().replace("_", "-").replace(" ", "-")
+    near = difflib.get_close_matches(wanted, by_name, n=3, cutoff=0.6)
+    near += [name for name in by_name if len(wanted) > 2 and wanted in name and name not in near]
+    return [by_name[name] for name in near[:3]]
 
 
 def error_classes() -> tuple[type[DefibError], ...]:

@@ -3,8 +3,8 @@
 from pathlib import Path
 from typing import Any
 
+from defib.core.diagnosis import Diagnosis
 from defib.core.errors import EnvironmentProblem
-from defib.core.finding import Diagnosis
 from defib.core.run import RunView
 from defib.report.rows import Columns
 from defib.report.tables import NUMBER, TABLES, TEXT, TRUTH, Table

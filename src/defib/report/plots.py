@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from defib.core.errors import EnvironmentProblem
-from defib.core.run import RunView, Series
+from defib.core.run import RunView
+from defib.core.series import Series
 from defib.core.site import Signal
 from defib.report.portrait import over_time
 from defib.report.portrait.layers import Place, look, places

@@ -15,13 +15,14 @@ _MOST_LIVE = 4
 _MOST_PATCHES = 2
 _LONGEST_WORD = 160
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
-_SAFETY = {
+SAFETY = {
     Safety.PRESERVES: "keeps the answers as they are",
     Safety.SETTINGS: "changes only how training goes on",
     Safety.CHANGES: "changes the answers at once",
     Safety.RESTART: "gives up what was learnt",
     Safety.SOURCE: "only the source can be changed",
 }
+"""What a treatment's safety means, in a person's words."""
 
 
 def plan_text(plan: Plan, style: Style | None = None) -> str:
@@ -65,9 +66,9 @@ def _finding(group: Sequence[Prescription], record: str, script: str, style: Sty
     hidden = len(live) - _MOST_LIVE
     if hidden > 0:
         yield f"  and {count(hidden, 'more treatment')}: --json"
-    patches = dict.fromkeys(p.patch for p in group if p.patch)
-    for patch in list(patches)[:_MOST_PATCHES]:
-        yield "  in the source:"
+    patches = {p.patch: p for p in reversed(group) if p.patch}
+    for patch, each in list(reversed(patches.items()))[:_MOST_PATCHES]:
+        yield f"  {each.treatment}, in the source:"
         yield from _wrapped("", patch, "    ", "    ")
 
 
@@ -76,7 +77,7 @@ def _treatment(number: int, each: Prescription, record: str, script: str, style:
     name = f"  {number}. {style.paint(each.treatment, '1')}"
     yield from _wrapped(name, f": {each.reason}", "", "     ")
     yield from _wrapped(
-        "", f"{_SAFETY[each.safety]}; strength {each.strength:g}{_amounts(each)}", "     ", "     "
+        "", f"{SAFETY[each.safety]}; strength {each.strength:g}{_amounts(each)}", "     ", "     "
     )
     yield f"     {command(each, record, script)}"
 

@@ -11,8 +11,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from defib.core.finding import Diagnosis, Finding
-from defib.core.run import OBJECTIVE_COLUMNS, PAIR_COLUMNS, Reading, RunView
+from defib.core.diagnosis import Diagnosis
+from defib.core.finding import Finding
+from defib.core.objective import OBJECTIVE_COLUMNS
+from defib.core.optimizer import PAIR_COLUMNS
+from defib.core.reading import Reading
+from defib.core.run import RunView
+from defib.core.sharpness import SHARPNESS_COLUMNS
 from defib.report.json import to_plain
 
 Row = tuple[Any, ...]
@@ -141,6 +146,13 @@ def pairs(run: RunView, _diagnosis: Diagnosis) -> Iterator[Row]:
     for index, pairs in run.pairs.items():
         for row, step in enumerate(pairs.steps.tolist()):
             yield index, step, *(float(getattr(pairs, name)[row]) for name in PAIR_COLUMNS)
+
+
+def curvature(run: RunView, _diagnosis: Diagnosis) -> Iterator[Row]:
+    """Measurements of curvature."""
+    for index, measured in run.sharpness.items():
+        for row, step in enumerate(measured.steps.tolist()):
+            yield index, step, *(float(getattr(measured, name)[row]) for name in SHARPNESS_COLUMNS)
 
 
 def events(run: RunView, _diagnosis: Diagnosis) -> Iterator[Row]:

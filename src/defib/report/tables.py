@@ -8,8 +8,11 @@ Times are optimiser steps from 0; a step of -1 is "never" or "before the first".
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
 
-from defib.core.finding import Diagnosis
-from defib.core.run import OBJECTIVE_COLUMNS, PAIR_COLUMNS, RunView
+from defib.core.diagnosis import Diagnosis
+from defib.core.objective import OBJECTIVE_COLUMNS
+from defib.core.optimizer import PAIR_COLUMNS
+from defib.core.run import RunView
+from defib.core.sharpness import SHARPNESS_COLUMNS
 from defib.core.tally import Tally
 from defib.report import rows
 from defib.report.rows import ROWS, Columns, Row
@@ -198,6 +201,21 @@ TABLES = (
                 "norm of its gradient", "norm of the next one's", "norm of the update between",
                 "cosine of gradient and update", "cosine of next gradient and update",
                 "cosine of the two gradients"), strict=True)),
+        ),
+    ),
+    Table(
+        name="curvature", meaning="the largest curvature of one step's loss, where it was measured",
+        rows=rows.curvature,
+        columns=_columns(
+            ("optimizer", WHOLE, "index"), ("step", WHOLE, "optimiser step"),
+            *((name, NUMBER, meaning) for name, meaning in zip(SHARPNESS_COLUMNS, (
+                "largest eigenvalue of the Hessian of the batch's loss",
+                "an eigenvalue lies within that of it",
+                "rate x largest curvature, in the optimiser's own geometry", "its bound likewise",
+                "the same along a direction fixed on the measurement before",
+                "the most that the optimiser can follow",
+                "share of the gradient that the optimiser was given", "products with the Hessian made",
+            ), strict=True)),
         ),
     ),
     Table(

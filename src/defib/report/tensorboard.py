@@ -11,9 +11,10 @@ from typing import Any
 
 import numpy as np
 
+from defib.core.diagnosis import Diagnosis
 from defib.core.errors import EnvironmentProblem
-from defib.core.finding import Diagnosis
-from defib.core.run import RunView, Series
+from defib.core.run import RunView
+from defib.core.series import Series
 from defib.report.text import to_text
 from defib.report.whole import fresh_folder
 from defib.report.wording import shown
@@ -81,6 +82,10 @@ def _series(run: RunView) -> Iterator[tuple[tuple[str, ...], Series]]:
             yield ("train", name, *own), getattr(optimizer, name)
     for name, series in run.logged.items():
         yield ("logged", name), series
+    for index, measured in run.sharpness.items():
+        for name in ("largest", "product", "bound"):
+            own = (str(index),) if several else ()
+            yield ("curvature", name, *own), _known(measured.steps, getattr(measured, name))
     for (site, signal), values in run.flow.items():
         yield ("rms", signal.value, str(site)), _known(run.flow_steps, values)
     norms = run.norms

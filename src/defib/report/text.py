@@ -8,18 +8,12 @@ import os
 import shlex
 from collections.abc import Iterator
 
-from defib.core.finding import (
-    Coverage,
-    Diagnosis,
-    Evidence,
-    Finding,
-    NotRun,
-    Overhead,
-    Severity,
-    Treated,
-    Unseen,
-    Verdict,
-)
+from defib.core.aftermath import Treated
+from defib.core.coverage import Coverage, Overhead
+from defib.core.diagnosis import Diagnosis, NotRun, Verdict
+from defib.core.evidence import Evidence, Unseen
+from defib.core.finding import Finding, Severity
+from defib.core.sharpness import FACTS
 from defib.report.forecast import prognosis_lines
 from defib.report.lines import LABEL, labelled, wrapped
 from defib.report.meaning import meaning
@@ -63,6 +57,7 @@ def to_text(diagnosis: Diagnosis, style: Style | None = None) -> str:
     lines += [""]
     lines += treated_lines(diagnosis.treated)
     lines += [*_rules_that_broke(diagnosis.not_run), *_coverage(diagnosis.coverage)]
+    lines += _curvature(diagnosis.run.get(FACTS))
     lines += labelled("overhead", _overhead(diagnosis.overhead))
     lines += _record(record, str(diagnosis.run.get("status", "finished")), diagnosis)
     return "\n".join(lines)
@@ -209,6 +204,18 @@ def _coverage(coverage: Coverage) -> Iterator[str]:
     yield from labelled(
         "", f"{steps}, readings on {number(coverage.readings)} of them, {count(coverage.samples, 'sample')}"
     )
+
+
+def _curvature(facts: object) -> Iterator[str]:
+    """The last measurement of curvature, if there was one."""
+    last = facts.get("last") if isinstance(facts, dict) else None
+    if not isinstance(facts, dict) or not isinstance(last, dict):
+        return
+    text = f"largest eigenvalue {number(last['largest'])}"
+    if "product" in last:
+        text = f"rate x largest {number(last['product'])}, of {number(last['bound'])} that can be followed"
+    times = f"measured on {count(facts['measured'], 'step')} in {number(facts['seconds'])} s"
+    yield from labelled("curvature", f"{text} (step {last['step']:,}; {times})")
 
 
 def _unseen(missing: tuple[Unseen, ...]) -> Iterator[str]:

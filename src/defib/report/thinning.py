@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from defib.core.run import Series
+from defib.core.series import Series
 
 Array = NDArray[np.float64]
 

@@ -1,5 +1,7 @@
 """A trial's verdict for a terminal of 80 columns."""
 
+import shlex
+
 from defib.core.trial import Verdict
 from defib.report.lines import wrapped
 from defib.report.terminal import Style
@@ -26,6 +28,8 @@ def trial_text(verdict: Verdict, style: Style) -> str:
         score = "" if each.score is None else f"  median {each.score:.4g}"
         first, *rest = wrapped(f"  {each.answer:<10}{shown(each.arm, 120)}{score}", rest=" " * 12)
         lines += [first.replace(each.answer, style.paint(each.answer, _COLOURS[each.answer]), 1), *rest]
+        if len(each.course) > 1:
+            lines += _wrapped(f"{', then '.join(shown(word, 160) for word in each.course)}:", indent=12)
         lines += _wrapped(each.why, indent=12)
     if not verdict.comparisons:
         lines += _wrapped("No treatment can be given to the running network.", indent=2)
@@ -53,7 +57,9 @@ def _cost(verdict: Verdict) -> str:
 
 def _headline(verdict: Verdict, style: Style) -> str:
     if verdict.best:
-        said = f"{verdict.best} helps: defib run --treat {verdict.best} {verdict.script}"
+        course = next((c.course for c in verdict.comparisons if c.arm == verdict.best), ())
+        words = " ".join(f"--treat {shlex.quote(word)}" for word in course or (verdict.best,))
+        said = f"{verdict.best} helps: defib run {words} {verdict.script}"
         return style.paint(escaped(said), "1;32")
     return style.paint("No treatment was shown to help.", "1;33")
 

@@ -23,7 +23,7 @@ def write_text(path: Path, text: str, *, force: bool = False) -> None:
         OutputError: If something is there already, or it cannot be written.
     """  # noqa: DOC502 - the functions below raise it
     with fresh_file(path, force=force) as part:
-        part.write_text(text, encoding="utf-8")
+        part.write_text(text, encoding="utf-8", newline="\n")
 
 
 @contextmanager

@@ -1,8 +1,8 @@
 """``defib certify``: which units can never fire, proved, on a set of inputs."""
 
 import argparse
-import sys
 
+from defib.cli.answer import answer, whole
 from defib.cli.command import Command
 from defib.core.errors import UsageError
 
@@ -36,9 +36,7 @@ class Certify(Command):
         add("--fail-on-dead", action="store_true", help="exit with 1 if a unit is proved never to fire")
 
     def run(self, options: argparse.Namespace) -> int:
-        for name in ("seed", "exact"):
-            if not getattr(options, name).isdecimal():
-                raise UsageError(f"--{name} is a whole number from 0 on, not {getattr(options, name)!r}")
+        seed, exact = whole("--seed", options.seed), whole("--exact", options.exact)
         try:
             seconds = float(options.seconds)
         except ValueError:
@@ -48,24 +46,17 @@ class Certify(Command):
 
         from defib.core.certificate import UnitVerdict
         from defib.proofs import certify_named
-        from defib.report.terminal import say, style_of
+        from defib.report.certificate import certificate_text
 
         found = certify_named(
             options.model,
             options.domain,
             options.batch,
             options.loss,
-            int(options.seed),
+            seed,
             seconds=seconds,
-            exact=int(options.exact),
+            exact=exact,
         )
-        if options.json:
-            from defib.report.json import to_json
-
-            say(to_json(found), sys.stdout)
-        else:
-            from defib.report.certificate import certificate_text
-
-            say(certificate_text(found, style_of(sys.stdout)), sys.stdout)
+        answer(found, certificate_text, as_json=options.json)
         dead = any(layer.count(UnitVerdict.NEVER_FIRES) for layer in found.layers)
         return int(options.fail_on_dead and dead)

@@ -1,10 +1,9 @@
 """``defib check``: a model, its loss and one batch, looked at before any training."""
 
 import argparse
-import sys
 
+from defib.cli.answer import answer, whole
 from defib.cli.command import Command
-from defib.core.errors import UsageError
 from defib.core.finding import Severity
 
 
@@ -33,21 +32,12 @@ class Check(Command):
         add("--fail-on", choices=[s.value for s in Severity], help="exit with 1 at such a finding")
 
     def run(self, options: argparse.Namespace) -> int:
-        if not options.seed.isdecimal():
-            raise UsageError(f"a seed is a whole number from 0 on, not {options.seed!r}")
-
+        seed = whole("--seed", options.seed)
         from defib.checks import check_named
-        from defib.report.terminal import say, style_of
+        from defib.report.checkup import checkup_text
 
-        checkup = check_named(options.model, options.batch, options.loss, int(options.seed))
-        if options.json:
-            from defib.report.json import to_json
-
-            say(to_json(checkup), sys.stdout)
-        else:
-            from defib.report.checkup import checkup_text
-
-            say(checkup_text(checkup, style_of(sys.stdout)), sys.stdout)
+        checkup = check_named(options.model, options.batch, options.loss, seed)
+        answer(checkup, checkup_text, as_json=options.json)
         limit = options.fail_on
         return int(
             limit is not None and any(f.severity.rank <= Severity(limit).rank for f in checkup.findings)

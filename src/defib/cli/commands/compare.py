@@ -1,9 +1,9 @@
 """``defib compare``: what changed between two runs."""
 
 import argparse
-import sys
 from pathlib import Path
 
+from defib.cli.answer import answer
 from defib.cli.command import Command
 from defib.core.errors import UsageError
 
@@ -36,8 +36,7 @@ class Compare(Command):
         if options.output == "":
             raise UsageError("-o needs a path that is not empty")
         from defib.comparisons import compare, worse
-        from defib.report.json import to_json
-        from defib.report.terminal import say, style_of
+        from defib.report.comparison import comparison_text
 
         comparison = compare(options.before, options.after)
         if options.output is not None:
@@ -45,10 +44,5 @@ class Compare(Command):
             from defib.report.whole import write_text
 
             write_text(Path(options.output), comparison_page(comparison), force=options.force)
-        if options.json:
-            say(to_json(comparison), sys.stdout)
-        else:
-            from defib.report.comparison import comparison_text
-
-            say(comparison_text(comparison, style_of(sys.stdout)), sys.stdout)
+        answer(comparison, comparison_text, as_json=options.json)
         return int(options.fail_on_new and worse(comparison))

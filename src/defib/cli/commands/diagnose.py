@@ -1,10 +1,11 @@
 """``defib diagnose``: the judgement again, from the record."""
 
 import argparse
-import sys
 
+from defib.cli.answer import answer
 from defib.cli.command import Command
-from defib.core.finding import Diagnosis, Severity, Verdict
+from defib.core.diagnosis import Diagnosis, Verdict
+from defib.core.finding import Severity
 
 
 class Diagnose(Command):
@@ -30,17 +31,10 @@ class Diagnose(Command):
 
     def run(self, options: argparse.Namespace) -> int:
         from defib import api
-        from defib.report.terminal import say, style_of
+        from defib.report.text import to_text
 
         diagnosis = api.diagnose(options.record)
-        if options.json:
-            from defib.report.json import to_json
-
-            say(to_json(diagnosis), sys.stdout)
-        else:
-            from defib.report.text import to_text
-
-            say(to_text(diagnosis, style_of(sys.stdout)), sys.stdout)
+        answer(diagnosis, to_text, as_json=options.json)
         return int(options.fail_on is not None and _fails(diagnosis, Severity(options.fail_on)))
 
 

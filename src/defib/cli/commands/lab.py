@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from defib.cli.answer import whole
 from defib.cli.command import Command
 from defib.core.errors import UsageError
 
@@ -30,6 +31,7 @@ class Lab(Command):
 
     name = "lab"
     order = 70
+    kept = "what was measured is kept: the same command goes on where it was"
     usage = (
         "defib lab [--json]\n"
         "       defib lab run (NAME... | all) [--seed N] [--seeds K]\n"
@@ -101,7 +103,7 @@ def _run(names: list[str], options: argparse.Namespace) -> int:
     orders = _orders(chosen, options)
     results: dict[str, list[Result]] = {}
     broken = 0
-    for done in with_bars(orders, Path(options.output or _FOLDER), _count("--jobs", options.jobs, 0)):
+    for done in with_bars(orders, Path(options.output or _FOLDER), whole("--jobs", options.jobs, 0)):
         if not isinstance(done, Result):
             broken += 1
             say(f"defib: {done.order.slug}, seed {done.order.seed}: {done.why}", sys.stderr)
@@ -137,10 +139,10 @@ def _scoreboard(names: list[str], options: argparse.Namespace) -> int:
 
     found = present(
         names,
-        draws=_count("--seeds", options.seeds, 1),
-        first=_count("--seed", options.seed, 0),
+        draws=whole("--seeds", options.seeds, 1),
+        first=whole("--seed", options.seed, 0),
         folder=Path(options.output or f"{_FOLDER}/scoreboard"),
-        jobs=_count("--jobs", options.jobs, 0),
+        jobs=whole("--jobs", options.jobs, 0),
         told=lambda line: say(line, sys.stderr),
     )
     say(_json(as_data(found)) if options.json else markdown(found), sys.stdout)
@@ -157,7 +159,7 @@ def _orders(slugs: list[str], options: argparse.Namespace) -> "list[Order]":
         raise UsageError(f"--scale is quick, small or paper, not {options.scale!r}")
     scale = Scale(options.scale)
     overrides = dict(_pair(text) for text in options.set)
-    first, count = _count("--seed", options.seed, 0), _count("--seeds", options.seeds, 1)
+    first, count = whole("--seed", options.seed, 0), whole("--seeds", options.seeds, 1)
     for slug in slugs:
         choose(experiment(slug).dials, scale, overrides)
     return [
@@ -172,12 +174,6 @@ def _pair(text: str) -> tuple[str, str]:
     if not equals or not name:
         raise UsageError(f"--set takes KEY=VALUE, not {text!r}")
     return name, value
-
-
-def _count(option: str, text: str, least: int) -> int:
-    if not text.isdecimal() or int(text) < least:
-        raise UsageError(f"{option} takes a whole number from {least}, not {text!r}")
-    return int(text)
 
 
 def _json(value: object) -> str:

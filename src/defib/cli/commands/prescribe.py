@@ -1,8 +1,8 @@
 """``defib prescribe``: what could help a recorded run."""
 
 import argparse
-import sys
 
+from defib.cli.answer import answer
 from defib.cli.command import Command
 
 
@@ -27,15 +27,8 @@ class Prescribe(Command):
 
     def run(self, options: argparse.Namespace) -> int:
         from defib import api
-        from defib.report.terminal import say, style_of
+        from defib.report.prescription import plan_text
 
         plan = api.plan(options.record, only=options.only)
-        if options.json:
-            from defib.report.json import to_json
-
-            say(to_json(plan), sys.stdout)
-        else:
-            from defib.report.prescription import plan_text
-
-            say(plan_text(plan, style_of(sys.stdout)), sys.stdout)
+        answer(plan, plan_text, as_json=options.json)
         return 0

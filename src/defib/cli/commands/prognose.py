@@ -1,8 +1,8 @@
 """``defib prognose``: which dead units will come back by themselves."""
 
 import argparse
-import sys
 
+from defib.cli.answer import answer
 from defib.cli.command import Command
 from defib.core.errors import UsageError
 
@@ -29,17 +29,10 @@ class Prognose(Command):
 
     def run(self, options: argparse.Namespace) -> int:
         from defib import api
-        from defib.report.terminal import say, style_of
+        from defib.report.forecast import forecast_text
 
         forecast = api.prognose(options.record, horizon=_steps(options.horizon))
-        if options.json:
-            from defib.report.json import to_json
-
-            say(to_json(forecast), sys.stdout)
-        else:
-            from defib.report.forecast import forecast_text
-
-            say(forecast_text(forecast, style_of(sys.stdout)), sys.stdout)
+        answer(forecast, forecast_text, as_json=options.json)
         return 0
 
 

@@ -35,7 +35,7 @@ class Run(Command):
     order = 10
     usage = (
         "defib run [-o PATH] [--budget 1%%] [--every N] [--autopsy]\n"
-        "                 [--treat WHAT] [--no-inputs] [-q] [-f] [--]\n"
+        "                 [--curvature] [--treat WHAT] [--no-inputs] [-q] [-f] [--]\n"
         "                 (script.py | -m module) args..."
     )
 
@@ -44,13 +44,14 @@ class Run(Command):
         add = parser.add_argument
         add("-o", "--output", metavar="PATH", help="the record's folder (defib-<script>.<pid>.rec)")
         add("--budget", metavar="SHARE", help="share of the time that watching may cost (1%%)")
-        add("--every", metavar="N", help="read activations every N steps (as the budget allows)")
+        add("--every", metavar="N", help="read activations every N steps, whatever it costs")
         add("--treat", metavar="WHAT", action="append", default=[], help="auto, or SLUG[:key=value,...]")
         add("--treat-at", metavar="N", help="optimiser step of a named treatment (0: before the first)")
         add("--seed-shift", metavar="N", help="add N to every seed that the script sets")
         add("--stop-at", metavar="N", help="end the script after N optimiser steps")
         add("--race", metavar="FILE", help="end the script where it does not beat the control run in FILE")
         add("--autopsy", action="store_true", help="keep the last steps, to say what a unit died of")
+        add("--curvature", action="store_true", help="measure rate x curvature of the loss on some steps")
         add("--no-inputs", action="store_true", help="keep no sample of the data in the record")
         add("-q", "--quiet", action="store_true", help="say nothing at the end")
         add("-f", "--force", action="store_true", help="replace a record at PATH")
@@ -96,6 +97,7 @@ def _understood(options: argparse.Namespace) -> LaunchOptions:
         race=_raced(options.race),
         autopsy=settings.autopsy_memory if options.autopsy or settings.autopsy else None,
         keep_inputs=settings.keep_inputs and not options.no_inputs,
+        curvature=options.curvature or settings.curvature,
     )
 
 

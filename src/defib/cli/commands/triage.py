@@ -2,8 +2,8 @@
 
 import argparse
 import re
-import sys
 
+from defib.cli.answer import answer, whole
 from defib.cli.command import Command
 from defib.core.errors import UsageError
 
@@ -36,31 +36,22 @@ class Triage(Command):
         add("--json", action="store_true", help="one JSON object instead of text")
 
     def run(self, options: argparse.Namespace) -> int:
-        if not options.seed.isdecimal():
-            raise UsageError(f"a seed is a whole number from 0 on, not {options.seed!r}")
-        if not options.batches.isdecimal() or not int(options.batches):
-            raise UsageError(f"--batches is a whole number from 1 on, not {options.batches!r}")
+        seed = whole("--seed", options.seed)
+        batches = whole("--batches", options.batches, least=1)
         memory = None if options.memory is None else _bytes(options.memory)
 
         from defib.checks import triage_named
-        from defib.report.terminal import say, style_of
+        from defib.report.triage import triage_text
 
         found = triage_named(
             options.model,
             options.batch,
             options.loss,
-            int(options.seed),
-            batches=int(options.batches),
+            seed,
+            batches=batches,
             memory=memory,
         )
-        if options.json:
-            from defib.report.json import to_json
-
-            say(to_json(found.report), sys.stdout)
-        else:
-            from defib.report.triage import triage_text
-
-            say(triage_text(found.report, style_of(sys.stdout)), sys.stdout)
+        answer(found.report, triage_text, as_json=options.json)
         return 0
 
 

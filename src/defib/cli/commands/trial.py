@@ -8,7 +8,7 @@ from pathlib import Path
 
 from defib.cli.command import Command
 from defib.cli.target import check_module, check_script, divide
-from defib.core.errors import UsageError
+from defib.core.errors import OutputError, UsageError
 
 _LONG_WITH_VALUE = ("--output", "--arms", "--seeds", "--budget", "--metric", "--goal", "--on", "--jobs")
 
@@ -18,13 +18,15 @@ class Trial(Command):
 
     The script runs unchanged, each time in a process of its own: as it is, with
     each treatment given before its first step, and with treatments drawn at random
-    as an honest baseline. Arms are paired by seed and data order. The answer for
-    each is better, worse or undecided, with its interval. A trial that was killed
-    goes on where it was when the same command is typed again.
+    as an honest baseline. What a treated run still suffers from is treated in
+    addition: a course of up to three. Arms are paired by seed and data order. The
+    answer for each is better, worse or undecided, with its interval. A trial that
+    was killed goes on where it was when the same command is typed again.
     """
 
     name = "trial"
     order = 50
+    kept = "runs that are complete are kept: the same command goes on where it was"
     usage = (
         "defib trial [-o DIR] [--arms A,B] [--seeds N] [--budget 2x]\n"
         "                   [--metric WHAT] [--goal lower|higher] [--on local|ray]\n"
@@ -63,6 +65,7 @@ class Trial(Command):
         from defib.report.json import to_json
         from defib.report.terminal import say, style_of
         from defib.report.trial import trial_text
+        from defib.report.wording import shown
         from defib.trials.design import Script, parse_measure
         from defib.trials.runner import Request, conduct
 
@@ -78,7 +81,13 @@ class Trial(Command):
             random=not options.no_random,
         )
         folder = Path(options.output or f"defib-trial-{stem}")
-        verdict = conduct(request, folder, on=options.on, jobs=_positive("--jobs", options.jobs))
+        try:
+            verdict = conduct(request, folder, on=options.on, jobs=_positive("--jobs", options.jobs))
+        except OSError as error:  # of its own files: what goes wrong in a run is that run's outcome
+            why = error.strerror or error
+            raise OutputError(
+                f"the trial in {shown(str(folder), 160)} cannot go on: {why}; {self.kept}"
+            ) from None
         text = to_json(verdict) if options.json else trial_text(verdict, style_of(sys.stdout))
         say(text, sys.stdout)
         return 0

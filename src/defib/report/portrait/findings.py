@@ -5,12 +5,15 @@ import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from defib.core.finding import Diagnosis, Fault, Finding, Severity, Treated, Verdict
+from defib.core.aftermath import Treated
+from defib.core.cause import Fault
+from defib.core.diagnosis import Diagnosis, Verdict
+from defib.core.finding import Finding, Severity
 from defib.core.prescription import Prescription, Safety
 from defib.report.forecast import prognosis_lines
 from defib.report.json import to_plain
 from defib.report.meaning import meaning
-from defib.report.prescription import command
+from defib.report.prescription import SAFETY, command
 from defib.report.text import treated_lines
 from defib.report.wording import count, layer_name, units_of
 
@@ -138,15 +141,6 @@ def plots(finding: Finding, row: int | None) -> list[dict[str, Any]]:
     return [*found, {"kind": "loss"}][:3]
 
 
-_SAFETY = {
-    Safety.PRESERVES: "keeps the answers as they are",
-    Safety.SETTINGS: "changes only how training goes on",
-    Safety.CHANGES: "changes the answers at once",
-    Safety.RESTART: "gives up what was learnt",
-    Safety.SOURCE: "only the source can be changed",
-}
-
-
 def _prescription(each: Prescription, record: str, script: str) -> dict[str, Any]:
     """A treatment, why, and what to type."""
     live = each.safety is not Safety.SOURCE
@@ -154,7 +148,7 @@ def _prescription(each: Prescription, record: str, script: str) -> dict[str, Any
         "treatment": each.treatment,
         "reason": each.reason,
         "safety": each.safety.value,
-        "safety_means": _SAFETY[each.safety],
+        "safety_means": SAFETY[each.safety],
         "strength": each.strength,
         "command": command(each, record, script) if live else "",
         "patch": each.patch,

@@ -9,9 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from defib.core.run import Layer, Liveness, Reading, RunView, Wiring
+from defib.core.reading import Liveness, Reading
+from defib.core.run import RunView
 from defib.core.site import Signal, Site
 from defib.core.tally import Tally
+from defib.core.wiring import Layer, Wiring
 from defib.report.thinning import grid, rounded
 
 Array = NDArray[np.float64]
@@ -197,7 +199,7 @@ def _means(groups: Array) -> Array:
 
 def is_silent(live: Liveness) -> NDArray[np.bool_]:
     """Units without a gradient for so long that it is an episode and not chance, shape (U,)."""
-    from defib.core.run import EPISODE_STEPS
+    from defib.core.reading import EPISODE_STEPS
 
     wait = EPISODE_STEPS * max(1, live.period)
     return np.asarray((live.last_alive < 0) | (live.silent_steps >= wait), dtype=np.bool_)

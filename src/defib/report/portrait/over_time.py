@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from defib.core.run import Event, Liveness, RunView
+from defib.core.reading import Liveness
+from defib.core.run import Event, RunView
+from defib.core.series import Series
 from defib.report.portrait.layers import Look, Place, is_silent
 from defib.report.thinning import MOST_COLUMNS, bucketed, curve, grid
 
@@ -31,6 +33,17 @@ def losses(run: RunView) -> list[dict[str, Any]]:
 def rates(run: RunView) -> list[dict[str, Any]]:
     """The learning rate of each optimiser."""
     return [curve(o.lr, f"{o.kind} {o.index}", 400) for o in run.optimizers if len(o.lr)]
+
+
+def curvatures(run: RunView) -> list[dict[str, Any]]:
+    """Rate x largest curvature where it was measured, and the most that the optimiser can follow."""
+    found = []
+    for index, measured in run.sharpness.items():
+        name = "" if len(run.optimizers) < 2 else f" of optimiser {index}"
+        for values, words in ((measured.product, "rate x curvature"), (measured.bound, "can be followed")):
+            if np.isfinite(values).any():
+                found.append(curve(Series(steps=measured.steps, values=values), f"{words}{name}", 400))
+    return found
 
 
 def logged(run: RunView) -> list[dict[str, Any]]:

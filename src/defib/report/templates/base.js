@@ -58,6 +58,8 @@ window.defib = {
     if (size >= 1e5 || size < 1e-3) return value.toExponential((digits || 3) - 1).replace(/\.?0*e\+?/, "e");
     return String(Number(value.toPrecision(digits || 3)));
   };
+  // A number beside an axis, where there is room for eight characters.
+  defib.tick = (value) => (Number.isFinite(value) && Math.abs(value) >= 1e6 ? value.toExponential(1).replace(/\.0e\+|e\+/, "e") : defib.number(value));
   defib.percent = function (share) {
     if (share === null || share === undefined || !Number.isFinite(share)) return "–";
     const value = 100 * share;

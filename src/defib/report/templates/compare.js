@@ -8,6 +8,7 @@
     ["not-judged", "Not judged", "found in one; of the other too little was seen to say"],
     ["same", "The same", "found in both"],
   ];
+  const CAME = { "not-asked": "given for no finding: nothing to look for", "too-early": "too early to tell" };
   const word = (text) => String(text).replaceAll("-", " ");
   const section = (title, ...parts) => el("section", { class: "section", id: "part-" + title.split(" ")[0].toLowerCase(), tabindex: "-1" },
     el("h2", {}, title), parts);
@@ -105,7 +106,7 @@
     if (data.treated.length) {
       main.append(section("Treatments given in B", defib.table("Treatments", ["step", "treatment", "dose", "for", "came of it"],
         data.treated.map((t) => [defib.number(t.step), t.treatment, dose(t),
-          t.rule ? t.rule + " in " + defib.layerName({ path: t.layer }, 40) : "asked for", word(t.stage === "done" ? t.aftermath : t.stage)]), [0])));
+          t.rule ? t.rule + " in " + defib.layerName({ path: t.layer }, 40) : "asked for", CAME[t.aftermath] && t.stage === "done" ? CAME[t.aftermath] : word(t.stage === "done" ? t.aftermath : t.stage)]), [0])));
     }
     if (data.curves.length) main.append(curves(data.curves, data.treated.filter((t) => t.stage === "done")));
     if (data.settings.length) {

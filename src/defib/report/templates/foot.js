@@ -12,7 +12,8 @@
       el("p", { class: "lead" }, t.best ? defib.visible(t.best) + " helps." : "No treatment was shown to help.",
         " Measured by " + defib.visible(t.measure) + ", " + t.goal + " is better."),
       defib.table("Treatments against the control arm", ["arm", "answer", "median", "difference", "95 % interval", "pairs"], rows, [2, 3, 4, 5]),
-      el("ul", { class: "consequences" }, t.comparisons.map((c) => el("li", {}, el("strong", {}, defib.visible(c.arm)), ": ", defib.visible(c.why)))));
+      el("ul", { class: "consequences" }, t.comparisons.map((c) => el("li", {}, el("strong", {}, defib.visible(c.arm)),
+        (c.course || []).length > 1 ? " (" + c.course.map((word) => defib.visible(word)).join(", then ") + ")" : "", ": ", defib.visible(c.why)))));
   }
 
   function coverage(root, p) {

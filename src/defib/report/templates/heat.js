@@ -183,8 +183,8 @@
     }
     const said = (v) => (spec.share ? defib.percent(v) : defib.number(grid.log ? Math.pow(10, v) : v));
     return el("span", { class: "scale" }, said(grid.low), bar, said(grid.high),
-      spec.quiet ? null : [el("span", { class: "swatch unseen" }), "not read"],
-      spec.marks && spec.marks.length ? [el("span", { class: "dot" }), spec.marksMean] : null);
+      el("span", { class: "sample" }, el("span", { class: "swatch unseen" }), "not read"),
+      spec.marks && spec.marks.length ? el("span", { class: "sample" }, el("span", { class: "dot" }), spec.marksMean) : null);
   }
 
   function table(chart) {

@@ -40,9 +40,9 @@
     const rule = { stroke: defib.colour("line-2"), width: 1 };
     const font = "11px " + defib.colour("sans");
     const base = { stroke: ink, font: font, grid: rule, ticks: { show: false } };
-    const values = (_, splits) => splits.map((v) => (v === null ? "" : spec.share ? defib.percent(v) : defib.number(v)));
+    const values = (_, splits) => splits.map((v) => (v === null ? "" : spec.share ? defib.percent(v) : defib.tick(v)));
     return [
-      { ...base, grid: { show: false }, size: 30, gap: 8, incrs: WHOLE, values: (_, s) => s.map((v) => (v === null ? "" : defib.number(v))) },
+      { ...base, grid: { show: false }, size: 30, gap: 8, incrs: WHOLE, values: (_, s) => s.map((v) => (v === null ? "" : defib.tick(v))) },
       { ...base, size: 52, gap: 4, values: values, space: spec.height < 180 ? 22 : 32, ...(log ? { splits: powers, filter: (_, splits) => splits } : {}) },
     ];
   }

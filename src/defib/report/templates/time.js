@@ -46,6 +46,11 @@
       root.append(el("h3", {}, "Learning rate"));
       defib.lines(root, { key: "lr", title: "Learning rate", series: moving, height: 110, log: false, quiet: true, keys: moving.length > 1 });
     }
+    if (p.curvature && p.curvature.length) {
+      root.append(el("h3", {}, "Rate x curvature"));
+      defib.lines(root, { key: "curvature", title: "Rate x curvature", series: p.curvature, height: 150, keys: true,
+        unit: "Learning rate times the largest curvature of the loss; beyond what can be followed the steps overshoot further each time" });
+    }
     if (still.length) root.append(el("p", { class: "aside" }, still.map((s) => defib.visible(s.name) + ": learning rate " + defib.number(s.values[0]) + " throughout").join("; ")));
   }
 
@@ -97,5 +102,5 @@
   }
 
   defib.sections.push({ id: "time", title: "Over time", draw: time,
-    of: (p) => [p.loss, p.logged, p.lr, p.events, p.grids, p.steps, defib.state.chosen, defib.state.as] });
+    of: (p) => [p.loss, p.logged, p.lr, p.curvature, p.events, p.grids, p.steps, defib.state.chosen, defib.state.as] });
 })(window.defib);

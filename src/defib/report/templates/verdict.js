@@ -37,7 +37,7 @@
     if (!p.treated.length) return;
     root.append(el("h2", {}, "Treatment"), el("ol", { class: "treated" }, p.treated.slice(0, 20).map((t) => el("li", {},
       el("span", { class: "came " + (t.stage === "done" ? t.aftermath : t.stage) },
-        t.stage === "done" ? CAME[t.aftermath] || "Given." : "Not given (" + t.stage + ")."),
+        t.stage === "done" ? CAME[t.aftermath] || "Given." : t.stage === "undone" ? "Taken back." : "Not given (" + t.stage + ")."),
       " ", defib.visible(t.sentence)))));
   }
 
