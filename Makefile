@@ -42,7 +42,7 @@ docs: $(DEV_READY)
 	$(BIN)/mkdocs build --strict
 
 clean:
-	rm -rf site build dist *.rec
+	rm -rf site build dist demo *.rec
 
 $(BIN)/python:
 	@command -v $(PYTHON) >/dev/null || { echo "make: $(PYTHON) not found; install Python 3.11 or newer, or set PYTHON=..." >&2; exit 1; }

@@ -18,6 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -26,9 +27,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from defib.capture.windows import Windows
-from defib.core.run import Layer, Wiring
 from defib.core.site import Signal, Site
 from defib.core.tally import Tally
+from defib.core.wiring import Layer, Wiring
 from defib.record.writer import Writer
 
 LAYERS, STEPS, BATCH = 100, 100_000, 128
@@ -54,11 +55,15 @@ print(json.dumps({"read": between - start, "judge": end - between, "cpu": time.p
 """
 
 
-def write(path: Path, units: int, steps: int) -> Writer:
+Readings = Callable[[Writer, list[Site], NDArray[np.int64], np.random.Generator], None]
+"""Writes the readings of the sites, given the step at which each unit falls silent, shape (layers, U)."""
+
+
+def write(path: Path, layers: int, units: int, steps: int, readings: Readings) -> Writer:
     """A run that learns: in each layer one unit in ten dies, the others fire on half of the samples."""
     rng = np.random.default_rng(0)
     writer = Writer.create(path)
-    sites = [Site(path=f"blocks.{n}.fc") for n in range(LAYERS)]
+    sites = [Site(path=f"blocks.{n}.fc") for n in range(layers)]
     weights = tuple(f"{site.path}.weight" for site in sites)
     draw(writer, sites, weights, units)
     writer.optimizer(
@@ -67,19 +72,18 @@ def write(path: Path, units: int, steps: int) -> Writer:
     for step in range(0, steps, 100):
         loss = 2.3 * np.exp(-np.arange(step, step + 100) / 2e4) * (1 + 0.02 * rng.normal(size=100))
         writer.stream(0, step, {"loss": loss.astype("f4"), "lr": np.full(100, 1e-3, "f4")})
-        sizes = 1 + 0.1 * rng.random((4, LAYERS), dtype="f4")
+        sizes = 1 + 0.1 * rng.random((4, layers), dtype="f4")
         writer.norms(step, weights, sizes * np.array([[1.0], [100.0], [0.1], [0.0]], "f4"))
         if step % 5000 == 0:
             assert writer.flush(60), writer.fault
-    last = np.where(
-        rng.random((LAYERS, units)) < 0.1, rng.integers(1, steps // 2, (LAYERS, units)), steps - 1
-    )
+    shape = (layers, units)
+    last = np.where(rng.random(shape) < 0.1, rng.integers(1, steps // 2, shape), steps - 1)
     for site, alive in zip(sites, last, strict=True):
         facts = {"source": "bias", "steps": steps, "last_step": steps - 1, "period": 1, "batch": 1.0 * BATCH}
         silences = np.zeros_like(alive)
         state = np.stack([silences, alive, alive + 1, silences, silences])
         writer.liveness(0, site.path, facts, state.astype("i4"))
-    watch(writer, sites, last, rng)
+    readings(writer, sites, last, rng)
     writer.close("finished")
     assert writer.fault is None, writer.fault
     return writer
@@ -169,7 +173,7 @@ def measured(units: int, steps: int) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "large.rec"
         began = time.perf_counter()
-        writer = write(path, units, steps)
+        writer = write(path, LAYERS, units, steps, watch)
         wrote = time.perf_counter() - began
         size = sum(file.stat().st_size for file in path.iterdir()) / 2**20
         runs, command = [], [sys.executable, "-c", JUDGE, str(path)]

@@ -37,9 +37,9 @@ print(json.dumps({"seconds": seconds, "peak": peak / 1024, "before": before / 10
 
 
 def write(path: Path) -> float:
-    from defib.core.run import Layer
     from defib.core.site import Signal, Site
     from defib.core.tally import Tally
+    from defib.core.wiring import Layer
     from defib.record.writer import Writer
 
     rng = np.random.default_rng(0)

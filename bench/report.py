@@ -23,6 +23,7 @@ from typing import Any
 
 import diagnose_scale as scale
 import numpy as np
+from numpy.typing import NDArray
 
 from defib.core.site import Signal, Site
 from defib.record.writer import Writer
@@ -31,41 +32,22 @@ RESULT = Path(__file__).parent / "results" / "report.md"
 CHROMIUM = "/usr/bin/chromium"
 
 
-def write(path: Path, layers: int, units: int, steps: int, windows: int) -> None:
-    """A run that learns while one unit in ten dies, with so many windows of readings."""
-    rng = np.random.default_rng(0)
-    writer = Writer.create(path)
-    sites = [Site(path=f"blocks.{n}.fc") for n in range(layers)]
-    weights = tuple(f"{site.path}.weight" for site in sites)
-    scale.draw(writer, sites, weights, units)
-    writer.optimizer(
-        0, {"kind": "Adam", "steps": steps, "groups": [{"lr": 1e-3}], "parameters": list(weights)}
-    )
-    for step in range(0, steps, 100):
-        loss = 2.3 * np.exp(-np.arange(step, step + 100) / 2e4) * (1 + 0.02 * rng.normal(size=100))
-        writer.stream(0, step, {"loss": loss.astype("f4"), "lr": np.full(100, 1e-3, "f4")})
-        sizes = 1 + 0.1 * rng.random((4, layers), dtype="f4")
-        writer.norms(step, weights, sizes * np.array([[1.0], [100.0], [0.1], [0.0]], "f4"))
-        if step % 5000 == 0:
-            assert writer.flush(60), writer.fault
-    dying = rng.integers(1, steps // 2, (layers, units))
-    last = np.where(rng.random((layers, units)) < 0.1, dying, steps - 1)
-    for site, alive in zip(sites, last, strict=True):
-        facts = {"source": "bias", "steps": steps, "last_step": steps - 1, "period": 1, "batch": 128.0}
-        none = np.zeros_like(alive)
-        writer.liveness(0, site.path, facts, np.stack([none, alive, alive + 1, none, none]).astype("i4"))
-    batches = {signal: [scale.tally(rng, units, signal) for _ in range(2)] for signal in Signal}
+def windows_of(steps: int, windows: int) -> scale.Readings:
+    """Readings in so many windows of one step each, the first at step 0, the last at the end."""
     firsts = [0, *np.geomspace(steps // 50, steps - 1, windows - 1).astype(int).tolist()]
-    for number, first in enumerate(firsts):
-        for layer, site in enumerate(sites):
-            off = last[layer] < first
-            for signal in Signal:
-                seen = scale.silenced(batches[signal][(layer + number) % 2], off, signal)
-                writer.reading(site, signal, first, first, seen)
-            if layer % 10 == 9:
-                assert writer.flush(600), writer.fault
-    writer.close("finished")
-    assert writer.fault is None, writer.fault
+
+    def write(writer: Writer, sites: list[Site], last: NDArray[np.int64], rng: np.random.Generator) -> None:
+        batches = {signal: [scale.tally(rng, last.shape[1], signal) for _ in range(2)] for signal in Signal}
+        for number, first in enumerate(firsts):
+            for layer, site in enumerate(sites):
+                off = last[layer] < first
+                for signal in Signal:
+                    seen = scale.silenced(batches[signal][(layer + number) % 2], off, signal)
+                    writer.reading(site, signal, first, first, seen)
+                if layer % 10 == 9:
+                    assert writer.flush(600), writer.fault
+
+    return write
 
 
 def made(record: Path, page: Path, *words: str) -> list[dict[str, float]]:
@@ -126,7 +108,7 @@ def measured(layers: int, units: int, steps: int, windows: int) -> dict[str, Any
     """Writes a record, makes its report, and looks at it."""
     with tempfile.TemporaryDirectory() as folder:
         record, page = Path(folder) / "large.rec", Path(folder) / "report.html"
-        write(record, layers, units, steps, windows)
+        scale.write(record, layers, units, steps, windows_of(steps, windows))
         plain = made(record, page, "--no-treatments")
         full = made(record, page)
         found: dict[str, Any] = {

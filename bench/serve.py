@@ -283,9 +283,9 @@ SCROLL = """new Promise(done => {
 
 def write_large(path: Path) -> None:
     """10^5 steps of loss, norms on every 100th, readings of 200 layers at 40 places in time."""
-    from defib.core.run import Layer, Wiring
     from defib.core.site import Signal, Site
     from defib.core.tally import Tally
+    from defib.core.wiring import Layer, Wiring
     from defib.record.writer import Writer
 
     rng = np.random.default_rng(0)

@@ -24,8 +24,9 @@ from torch.nn import functional  # noqa: E402
 
 from defib.core.inference import clopper_pearson  # noqa: E402
 from defib.core.triage import Standstill  # noqa: E402
+from defib.probe.batch import pieces  # noqa: E402
 from defib.probe.curvature import lambda_max  # noqa: E402
-from defib.probe.objective import Objective, pieces  # noqa: E402
+from defib.probe.objective import Objective  # noqa: E402
 from defib.probe.triage import triage  # noqa: E402
 
 

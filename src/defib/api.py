@@ -1,7 +1,7 @@
 """The verbs on a run that was recorded: open it, diagnose, prognose, prescribe.
 
 Nothing heavy is imported before it is used: ``open_run`` and ``diagnose`` need
-numpy; what watches a training run is in ``defib.live``.
+numpy; what watches a training run is in ``defib.watcher`` and ``defib.live``.
 """
 
 import os
@@ -20,7 +20,7 @@ from defib.watched import Register, several
 if TYPE_CHECKING:
     import torch
 
-    from defib.core.finding import Diagnosis
+    from defib.core.diagnosis import Diagnosis
     from defib.core.prescription import Plan, Prescription
     from defib.core.prognosis import Forecast
     from defib.core.run import RunView

@@ -44,7 +44,7 @@ def explain(slug: str) -> str:
         )
         text = sys.modules[rule.__module__].__doc__ or ""
         pages[rule.slug] = RulePage(text=text, causes=rule.causes, limits=tuple(limits))
-    return page(slug, pages, treatment_pages())
+    return page(slug, pages, treatment_pages(), lab_names)
 
 
 def treatment_pages() -> dict[str, str]:
@@ -52,3 +52,14 @@ def treatment_pages() -> dict[str, str]:
     from defib.core.catalogue import outlines
 
     return {each.slug: each.text for each in outlines("defib.therapy.treatments")}
+
+
+def lab_names() -> list[str]:
+    """Every experiment of the lab and every row of its list of claims; torch is not imported for it."""
+    import tomllib
+    from importlib.resources import files
+
+    from defib.core.catalogue import outlines
+
+    rows = tomllib.loads(files("defib.lab").joinpath("claims.toml").read_text(encoding="utf-8"))
+    return [*(each.slug for each in outlines("defib.lab.experiments")), *rows]

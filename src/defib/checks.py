@@ -1,13 +1,9 @@
 """Where the probe meets the user: the check of a model before training, and the triage of a standstill."""
 
-import importlib
-import inspect
-import os
-import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from defib.core.errors import NotFound, UsageError
+from defib import factories
 
 if TYPE_CHECKING:
     import torch
@@ -57,15 +53,8 @@ def check_named(model: str, batch: str, loss: str | None = None, seed: int = 0) 
         NotFound: If a module or a name in it does not exist.
         UsageError: If a name is not written so, or its code raises.
     """  # noqa: DOC502 - the functions below raise them
-    import torch
-
-    made = _made(model, seed)
-    if not isinstance(made, torch.nn.Module):
-        raise UsageError(f"{model} gives a {type(made).__name__}, not a torch.nn.Module")
-    data = _made(batch, seed)
-    if hasattr(data, "__next__") or type(data).__name__ == "DataLoader":
-        data = next(iter(data))
-    return check(made, data, None if loss is None else _loss(loss, seed))
+    made, data = factories.model(model, seed), factories.batch(batch, seed)
+    return check(made, data, factories.loss(loss, seed))
 
 
 def triage(
@@ -129,91 +118,5 @@ def triage_named(
         NotFound: If a module or a name in it does not exist.
         UsageError: If a name is not written so, or its code raises.
     """  # noqa: DOC502 - the functions below raise them
-    import torch
-
-    made = _made(model, seed)
-    if not isinstance(made, torch.nn.Module):
-        raise UsageError(f"{model} gives a {type(made).__name__}, not a torch.nn.Module")
-    data = _made(batch, seed)
-    chosen = None if loss is None else _loss(loss, seed)
-    return triage(made, data, chosen, batches=batches, memory=memory, seed=seed)
-
-
-def _loss(target: str, seed: int) -> Callable[..., Any]:
-    """A loss: what a class or a function without parameters gives, or the function itself."""
-    found = _named(target)
-    made = _called(target, found, seed) if inspect.isclass(found) or not _needs_arguments(found) else found
-    if not callable(made):
-        raise UsageError(f"{target} gives a {type(made).__name__}, which cannot be called as a loss")
-    return made  # type: ignore[no-any-return]
-
-
-def _made(target: str, seed: int) -> Any:
-    """What a factory gives; something that cannot be called is taken as it is."""
-    found = _named(target)
-    import torch
-
-    if isinstance(found, torch.nn.Module) or not callable(found):
-        return found
-    return _called(target, found, seed)
-
-
-def _needs_arguments(function: Any) -> bool:
-    """Whether a callable cannot be called without arguments; unknown counts as yes."""
-    import torch
-
-    if isinstance(function, torch.nn.Module):
-        return True
-    try:
-        inspect.signature(function).bind()
-    except (TypeError, ValueError):
-        return True
-    return False
-
-
-def _called(target: str, factory: Callable[[], Any], seed: int) -> Any:
-    """The factory's result, with all generators seeded."""
-    import random
-
-    import numpy as np
-    import torch
-
-    random.seed(seed)
-    np.random.seed(seed)
-    torch.manual_seed(seed)
-    try:
-        return factory()
-    except Exception as error:
-        raise UsageError(_told(target, error)) from error
-
-
-def _named(target: str) -> Any:
-    """The object at ``module:name``; the current folder is looked in first, as ``python -m`` does."""
-    module_name, colon, name = target.partition(":")
-    if not (module_name and colon and name):
-        raise UsageError(f"write module:factory (my_project.nets:make_model), not {target!r}")
-    here = os.getcwd()
-    if here not in sys.path:
-        sys.path.insert(0, here)
-    try:
-        found: Any = importlib.import_module(module_name)
-    except ModuleNotFoundError as error:
-        if error.name is not None and f"{module_name}.".startswith(f"{error.name}."):
-            raise NotFound(f"no such module: {module_name}") from None
-        raise UsageError(_told(target, error)) from error
-    except Exception as error:
-        raise UsageError(_told(target, error)) from error
-    for part in name.split("."):
-        if not hasattr(found, part):
-            raise NotFound(f"{module_name} has no {name}")
-        found = getattr(found, part)
-    return found
-
-
-def _told(what: str, error: Exception) -> str:
-    """One line: what raised, what it said, and where in the user's code."""
-    from defib.probe.calls import where_raised
-
-    place = where_raised(error)
-    said = (str(error).strip().splitlines() or [""])[0]
-    return f"{what} raised {type(error).__name__}: {said}" + (f" (at {place})" if place else "")
+    made, data = factories.model(model, seed), factories.made(batch, seed)
+    return triage(made, data, factories.loss(loss, seed), batches=batches, memory=memory, seed=seed)

@@ -56,7 +56,7 @@ def _halves(run: RunView, settings: "Settings | None") -> "tuple[Judged, Judged]
     """A treated run until its last treatment, and since."""
     from dataclasses import replace
 
-    from defib.core.finding import Verdict
+    from defib.core.diagnosis import Verdict
     from defib.core.window import since, until
     from defib.diagnosis.versus import Judged
 
@@ -78,7 +78,8 @@ def _halves(run: RunView, settings: "Settings | None") -> "tuple[Judged, Judged]
 def worse(comparison: RunComparison) -> bool:
     """Whether the second run has a cause of trouble that the first has not, or was not seen."""
     from defib.core.comparison import State
-    from defib.core.finding import Severity, Verdict
+    from defib.core.diagnosis import Verdict
+    from defib.core.finding import Severity
 
     harmful = [c for c in comparison.findings if c.after not in {None, Severity.INFO} and not c.explained]
     fresh = any(c.state is not State.SAME or c.before is Severity.INFO for c in harmful)

@@ -37,7 +37,7 @@ def autopsy(
         UsageError: If parameters are missing or of another shape, or the model raises.
     """  # noqa: DOC502 - the functions below raise it
     from defib.core.kill import Call, Inquest
-    from defib.probe.checkup import divided
+    from defib.probe.batch import divided
     from defib.probe.kill import inquire
 
     now = {**dict(model.named_parameters()), **dict(model.named_buffers())}

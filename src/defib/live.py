@@ -3,29 +3,25 @@
 import atexit
 import os
 import sys
-from collections.abc import Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, cast
 
 from defib.api import WATCHED, AnyRun, diagnose
-from defib.core.config import load_settings, parse_budget, parse_every
 from defib.core.errors import UsageError
-from defib.core.launch_options import default_record
-from defib.watched import Register, several
+from defib.watched import Register
 
 if TYPE_CHECKING:
     import torch
 
     from defib.capture.session import Session
     from defib.care import Care
-    from defib.core.finding import Diagnosis
-    from defib.core.kill import Prober
+    from defib.core.diagnosis import Diagnosis
     from defib.core.prescription import Prescription, Value
     from defib.core.run import RunView
     from defib.record.writer import Writer
-    from defib.therapy.surgery import Receipt
+    from defib.therapy.journal import Receipt
     from defib.therapy.train_state import TrainState
     from defib.therapy.vault import Vault
 
@@ -137,7 +133,7 @@ class LiveRun(AnyRun):
         """What is trained here, gathered anew."""
         from defib.therapy.gather import gather
 
-        return gather(cast("tuple[torch.nn.Module, ...]", _LIVE.models_of(self)))
+        return gather(cast("tuple[torch.nn.Module, ...]", LIVE.models_of(self)))
 
     @cached_property
     def _vault(self) -> "Vault":
@@ -164,11 +160,18 @@ class LiveRun(AnyRun):
         self._care = care
         care.attend(self)
 
-    def diagnosed(self) -> "tuple[Diagnosis, RunView]":
-        """The findings since the last treatment, and what they rest on."""
-        from defib.core.window import since
+    def diagnosed(self, since: int | None = None) -> "tuple[Diagnosis, RunView]":
+        """The findings since a step, and what they rest on.
 
-        view = since(self.view, self._treated)
+        Args:
+            since: First step that counts; None for that of the last treatment.
+
+        Returns:
+            Both.
+        """
+        from defib.core import window
+
+        view = window.since(self.view, self._treated if since is None else since)
         return diagnose(view), view
 
     def tell(self, step: int, data: "dict[str, Any]") -> None:
@@ -192,7 +195,7 @@ class LiveRun(AnyRun):
         """
         if self._open:
             self._open = False
-            _LIVE.remove(self)
+            LIVE.remove(self)
             atexit.unregister(self._at_exit)
             if self._care is not None:
                 self._care.release()
@@ -212,119 +215,14 @@ class LiveRun(AnyRun):
         self.close("finished" if kind is None else "interrupted")
 
 
-_LIVE = cast("Register[LiveRun]", WATCHED)
+LIVE = cast("Register[LiveRun]", WATCHED)
 """The open runs of this process: only live ones are ever entered."""
 
 
 def adopt(live: LiveRun) -> None:
     """Makes a run that watches everything in this process the one that ``watch`` returns."""
     atexit.unregister(live._at_exit)  # whoever started it closes it, after the script's own exit handlers
-    _LIVE.add((), live)
-
-
-def watch(
-    model: "torch.nn.Module | Sequence[torch.nn.Module] | None" = None,
-    optimizer: "torch.optim.Optimizer | Iterable[torch.optim.Optimizer] | None" = None,
-    *,
-    output: str | os.PathLike[str] | None = None,
-    budget: float | str | None = None,
-    every: int | None = None,
-    force: bool = False,
-    autopsy: bool | None = None,
-    keep_inputs: bool | None = None,
-) -> LiveRun:
-    """Watches a model while it trains; the training itself is not changed by a bit.
-
-    Watching the same model twice gives the same run back. With and without
-    ``with``: a run that is not closed is closed when the process ends.
-
-    Args:
-        model: What to watch, one or several; None for whatever is trained in this process.
-        optimizer: One optimiser or several; left out, those that own the model's
-            parameters are found when they take their first step.
-        output: The record's folder, which must not exist yet; None for
-            ``defib-<script>.<pid>.rec`` in the current folder.
-        budget: Share of the training time that watching may cost, as 0.01 or "1%".
-        every: Steps between readings; None leaves it to the governor.
-        force: Replace a record at ``output``.
-        autopsy: Keep the last steps, and when a unit dies find out by what; takes memory and time
-            (see the page Autopsy). None for the setting ``autopsy``.
-        keep_inputs: Keep samples of what feeds a layer in the record, for the prognosis. None for the
-            setting ``keep_inputs``.
-
-    Returns:
-        The live run: ``diagnose()``, ``close()``, ``path``, ``faults``.
-    """
-    models = several(model)
-    known = _LIVE.watching(models)
-    if known is not None:
-        return known
-    settings = load_settings()
-    share = settings.budget if budget is None else parse_budget(budget)
-    period = settings.every if every is None else parse_every(every)
-
-    wanted = settings.autopsy if autopsy is None else autopsy
-    inquire, memory = prober(settings.autopsy_memory if wanted else None)
-
-    from defib.capture import session as capture
-    from defib.record.writer import Writer
-
-    path = Path(output) if output is not None else _unused(default_record(sys.argv[0], settings.output))
-    writer = Writer.create(path, rank=rank(), force=force)
-    writer.facts({"target": sys.argv[0]})
-    try:
-        session = capture.start(
-            models or None,
-            several(optimizer),
-            sink=writer,
-            budget=share,
-            every=period,
-            inquire=inquire,
-            memory=memory,
-            keep_inputs=settings.keep_inputs if keep_inputs is None else keep_inputs,
-        )
-    except BaseException:
-        writer.close("interrupted")
-        raise
-    live = LiveRun(session, writer, writer.path)
-    _LIVE.add(models, live)
-    return live
-
-
-def prober(mebibytes: int | None) -> "tuple[Prober | None, int]":
-    """What looks into killing steps, and the bytes that may be kept for it.
-
-    Args:
-        mebibytes: MiB; None for no autopsies.
-
-    Returns:
-        Both, as ``capture.session.start`` takes them.
-    """
-    if mebibytes is None:
-        return None, 0
-    from defib.probe.kill import inquire
-
-    return inquire, mebibytes << 20
-
-
-def log(name: str, value: float) -> None:
-    """Keeps a number of the script's own in the record, beside the step that was taken last.
-
-    A validation loss, say: passes without a backward are not seen by themselves. A name that holds
-    "val", "test", "dev" or "eval" and "loss" is taken for one, and `overfit` judges by it. Where
-    nothing is under watch this does nothing, so that a script runs the same without defib. Of
-    several numbers of one name on one step the last one counts.
-
-    Args:
-        name: What it is ("val_loss").
-        value: A number, or a tensor or array that holds one.
-
-    Raises:
-        UsageError: If the name is empty or longer than 200 characters, or the value is no number.
-    """  # noqa: DOC502 - the function below raises it
-    name, number = logged(name, value)
-    for run in _LIVE.runs():
-        run.log(name, number)
+    LIVE.add((), live)
 
 
 def logged(name: str, value: float) -> tuple[str, float]:
@@ -352,17 +250,3 @@ def ending() -> str:
     if isinstance(error, KeyboardInterrupt):
         return "interrupted"
     return "finished" if error is None else f"failed: {type(error).__name__}"
-
-
-def rank() -> int:
-    """Rank of this process in a distributed job; 0 outside of one."""
-    text = os.environ.get("RANK", "0")
-    return int(text) if text.isdecimal() else 0
-
-
-def _unused(path: Path) -> Path:
-    """The path, or the next free variation of it where one process makes several records."""
-    if rank() != 0 or os.environ.get("WORLD_SIZE", "1") not in {"", "1"}:
-        return path  # ranks must agree on a name, so none of them may look around
-    names = [path, *(path.with_name(f"{path.stem}-{n}{path.suffix}") for n in range(2, 1000))]
-    return next((p for p in names if not os.path.lexists(p)), path)

@@ -6,8 +6,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from defib.core.cause import Cause
 from defib.core.errors import UsageError
-from defib.core.finding import Cause
 from defib.core.prescription import PLAN, Dose, Prescription, Safety, Value
 
 
@@ -17,13 +17,12 @@ class Order:
 
     Attributes:
         auto: Diagnose now and then, and treat what is found.
-        given: These, whatever is found.
-        at: Optimiser step at which ``given`` are applied; 0 for right before the first.
+        given: These, whatever is found, in this order, each at its own step (``Prescription.at``; 0 for
+            right before the first).
     """
 
     auto: bool = False
     given: tuple[Prescription, ...] = ()
-    at: int = 0
 
 
 def parse_order(words: Iterable[str], at: int = 0) -> Order | None:
@@ -33,7 +32,7 @@ def parse_order(words: Iterable[str], at: int = 0) -> Order | None:
         words: Each "auto", "SLUG", "SLUG:key=value,key=value" or "@file.json": a list of objects
             with "treatment" and "dose", all of which are given; or what ``defib prescribe --json``
             prints, of which the first that can be given is, for each finding.
-        at: Optimiser step for those that are named.
+        at: Optimiser step for those that do not bring one of their own (``"at"`` in a file).
 
     Returns:
         The order; None if there are no words.
@@ -45,11 +44,14 @@ def parse_order(words: Iterable[str], at: int = 0) -> Order | None:
     from defib.therapy.engine import treatment
 
     auto, wanted = _understood(words)
-    given = tuple(replace(named(w.slug, w.dose), rule=w.rule, layer=w.layer, cause=w.cause) for w in wanted)
+    given = tuple(
+        replace(named(w.slug, w.dose), rule=w.rule, layer=w.layer, cause=w.cause, at=w.at or at)
+        for w in wanted
+    )
     for each in given:
         if treatment(each.treatment).safety is Safety.SOURCE:
             raise UsageError(_ONLY_SOURCE.format(each.treatment))
-    return Order(auto=auto, given=given, at=at) if auto or given else None
+    return Order(auto=auto, given=given) if auto or given else None
 
 
 def check_order(words: Iterable[str]) -> None:
@@ -87,6 +89,7 @@ class _Wanted:
     layer: str
     rule: str = ""
     cause: Cause | None = None
+    at: int = 0
 
 
 def _understood(words: Iterable[str]) -> tuple[bool, list[_Wanted]]:
@@ -173,7 +176,15 @@ def _read(entry: Mapping[str, Any]) -> _Wanted:
         rule=str(entry.get("rule", "")),
         layer=str(entry.get("layer", _layer_of(dose))),
         cause=Cause(cause) if cause else None,
+        at=_step(entry.get("at", 0)),
     )
+
+
+def _step(value: object) -> int:
+    """An optimiser step in a file."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise ValueError(f"at takes a whole number from 0, not {value!r}")
+    return value
 
 
 def as_data(prescription: Prescription) -> dict[str, Any]:

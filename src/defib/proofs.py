@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from defib.checks import _loss, _made
+from defib import factories
 from defib.core.domain import Box, DataRange, Domain, Ellipsoid, Everything, domain_of
 from defib.core.errors import UsageError
 
@@ -92,16 +92,8 @@ def certify_named(
 
     Raises:
         UsageError: If a name is not written so, its code raises, or the domain does not fit.
-    """
+    """  # noqa: DOC502 - the functions below raise it
     known = domain_of(domain)  # a domain that cannot be read is told before anything is loaded
-    import torch
-
-    made = _made(model, seed)
-    if not isinstance(made, torch.nn.Module):
-        raise UsageError(f"{model} gives a {type(made).__name__}, not a torch.nn.Module")
-    data = _made(batch, seed)
-    if hasattr(data, "__next__") or type(data).__name__ == "DataLoader":
-        data = next(iter(data))
-    region = _made(domain, seed) if known is None else known
-    chosen = None if loss is None else _loss(loss, seed)
-    return certify(made, region, data, chosen, seconds=seconds, exact=exact)
+    made, data = factories.model(model, seed), factories.batch(batch, seed)
+    region = factories.made(domain, seed) if known is None else known
+    return certify(made, region, data, factories.loss(loss, seed), seconds=seconds, exact=exact)

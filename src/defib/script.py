@@ -1,13 +1,15 @@
 """The two ends of `defib run`, inside the process that it became: after torch's import, and at exit."""
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from defib.api import diagnose
 from defib.care import Care, parse_order
 from defib.core.config import Settings, load_settings
 from defib.core.errors import DefibError
-from defib.live import LiveRun, adopt, ending, prober, rank
+from defib.live import LiveRun, adopt, ending
+from defib.watcher import prober, rank, surveyor
 
 
 def launched(carried: str) -> LiveRun:
@@ -40,6 +42,7 @@ def launched(carried: str) -> LiveRun:
         inquire=inquire,
         memory=memory,
         keep_inputs=launch.keep_inputs,
+        survey=surveyor(launch.curvature),
     )
     live = LiveRun(session, writer, launch.output)
     adopt(live)
@@ -87,10 +90,12 @@ def concluded(carried: str, live: LiveRun | None) -> None:
         writer = live._writer
     if writer.fault is not None:
         print(f"defib: the record {launch.output} is not complete: {writer.fault}", file=sys.stderr)
-    conclude(launch.output, launch.quiet, load_settings(launch.folder))
+    conclude(launch.output, launch.quiet, load_settings(launch.folder), is_whole=writer.fault is None)
 
 
-def conclude(path: Path, quiet: bool = False, settings: Settings | None = None) -> None:
+def conclude(
+    path: Path, quiet: bool = False, settings: Settings | None = None, *, is_whole: bool = True
+) -> None:
     """Says at a script's end what was found, as one block on stderr. Never raises.
 
     Only the first rank of a job speaks. A record that cannot be read is one line.
@@ -99,6 +104,7 @@ def conclude(path: Path, quiet: bool = False, settings: Settings | None = None) 
         path: The record.
         quiet: Say nothing.
         settings: Limits of rules; None for those of the nearest pyproject.toml.
+        is_whole: False if the end of the run could not be written (a full disk).
     """
     try:
         if quiet or rank() != 0:
@@ -109,7 +115,10 @@ def conclude(path: Path, quiet: bool = False, settings: Settings | None = None) 
 
         try:
             with spelt_in(encoding_of(sys.stderr)):
-                text = to_text(diagnose(path, settings), style_of(sys.stderr))
+                found = diagnose(path, settings)
+                if not is_whole:
+                    found = replace(found, run={**found.run, "status": "cut short"})
+                text = to_text(found, style_of(sys.stderr))
         except DefibError as error:
             text = escaped(f"defib: {error}")
         except Exception as error:  # noqa: BLE001 - the script's own end must not be spoilt

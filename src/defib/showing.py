@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
     from matplotlib.figure import Figure
 
-    from defib.core.finding import Diagnosis
+    from defib.core.diagnosis import Diagnosis
     from defib.core.run import RunView
 
 

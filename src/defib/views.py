@@ -25,7 +25,7 @@ from defib.report.thinning import rounded
 
 if TYPE_CHECKING:
     from defib.api import AnyRun
-    from defib.core.finding import Diagnosis
+    from defib.core.diagnosis import Diagnosis
     from defib.core.prescription import Prescription
     from defib.core.run import RunView
     from defib.core.site import Site
@@ -98,6 +98,7 @@ def portray(
         "ledger": _ledgers(view, rows),
         "loss": over_time.losses(view),
         "lr": over_time.rates(view),
+        "curvature": over_time.curvatures(view),
         "logged": over_time.logged(view),
         "events": over_time.events(view),
         "deaths": over_time.deaths(view, rows),
@@ -149,7 +150,8 @@ def write_report(
         OutputError: If something else is there, or the file cannot be written.
     """  # noqa: DOC502 - the writing raises it
     from defib.report.html import page
-    from defib.report.output import refuse_unless_free, write
+    from defib.report.output import refuse_unless_free
+    from defib.report.whole import write_text
 
     path = Path(output)
     refuse_unless_free(path, force=force)
@@ -160,7 +162,8 @@ def write_report(
         from defib.therapy import engine
 
         prescriptions = engine.prescribe(diagnosis, opened.view)
-    write(path, page(portray(opened, prescriptions=prescriptions, diagnosis=diagnosis, command=command)))
+    found = portray(opened, prescriptions=prescriptions, diagnosis=diagnosis, command=command)
+    write_text(path, page(found), force=True)
     return path
 
 

@@ -14,9 +14,9 @@ from pathlib import Path
 
 import numpy as np
 
-from defib.core.run import Layer, Wiring
 from defib.core.site import Signal, Site
 from defib.core.tally import Tally
+from defib.core.wiring import Layer, Wiring
 from defib.record.writer import Writer
 
 HOSTILE = (

@@ -8,8 +8,8 @@ from types import ModuleType
 
 import pytest
 
+from defib.core.cause import Cause
 from defib.core.errors import DefibError
-from defib.core.finding import Cause
 
 ROOT = Path(__file__).parents[2]
 

@@ -8,20 +8,24 @@ from pathlib import Path
 import jsonschema
 import pytest
 
-from defib.core import finding as nouns
-from defib.core.finding import Cause, Confidence, Diagnosis, Evidence, Fault, Finding, Severity, Verdict
+from defib.core.aftermath import Aftermath, Treated
+from defib.core.cause import Cause, Fault
+from defib.core.coverage import Coverage, Overhead
+from defib.core.diagnosis import Diagnosis, NotRun, Verdict
+from defib.core.evidence import Evidence, Unseen
+from defib.core.finding import Confidence, Finding, Severity
 from defib.core.prognosis import Mechanism, Outlook, Prognosis
 from defib.report.json import to_json
 
 SCHEMA = json.loads((Path(__file__).parents[2] / "docs/schema/diagnosis-1.json").read_text(encoding="utf-8"))
 NOUNS = {
-    "finding": nouns.Finding,
-    "evidence": nouns.Evidence,
-    "coverage": nouns.Coverage,
-    "unseen": nouns.Unseen,
-    "overhead": nouns.Overhead,
-    "not_run": nouns.NotRun,
-    "treated": nouns.Treated,
+    "finding": Finding,
+    "evidence": Evidence,
+    "coverage": Coverage,
+    "unseen": Unseen,
+    "overhead": Overhead,
+    "not_run": NotRun,
+    "treated": Treated,
     "prognosis": Prognosis,
 }
 
@@ -71,19 +75,19 @@ def diagnosis() -> Diagnosis:
     return Diagnosis(
         run={"path": "a.rec", "status": "finished"},
         verdict=Verdict.SICK,
-        coverage=nouns.Coverage(
+        coverage=Coverage(
             layers=3,
             observed=2,
-            not_observed=(nouns.Unseen(what="fc3", why="never called"),),
+            not_observed=(Unseen(what="fc3", why="never called"),),
             steps=700,
             readings=20,
             samples=640,
         ),
-        overhead=nouns.Overhead(ratio=None, seconds=0.1, budget=0.01, period=float("nan")),
+        overhead=Overhead(ratio=None, seconds=0.1, budget=0.01, period=float("nan")),
         findings=(cause,),
-        not_run=(nouns.NotRun(rule="loss-trend", why="ZeroDivisionError"),),
+        not_run=(NotRun(rule="loss-trend", why="ZeroDivisionError"),),
         treated=(
-            nouns.Treated(
+            Treated(
                 step=300,
                 treatment="scale-lr",
                 stage="done",
@@ -92,7 +96,7 @@ def diagnosis() -> Diagnosis:
                 dose={"factor": 0.1},
                 why="",
                 steps_since=400,
-                aftermath=nouns.Aftermath.GONE,
+                aftermath=Aftermath.GONE,
             ),
         ),
     )
@@ -131,10 +135,22 @@ def test_the_top_level_has_exactly_the_fields_of_a_diagnosis_with_the_schema_fir
 
 @pytest.mark.parametrize(
     ("field", "values"),
-    [("fault", Fault), ("severity", Severity), ("confidence", Confidence), ("cause", Cause)],
+    [("fault", Fault), ("severity", Severity), ("confidence", Confidence)],
 )
 def test_every_value_of_an_enum_is_in_the_schema(field: str, values: type[StrEnum]) -> None:
     assert SCHEMA["$defs"]["finding"]["properties"][field]["enum"] == [value.value for value in values]
+
+
+def test_every_cause_is_listed_and_one_that_a_later_defib_tells_is_no_error() -> None:
+    described = SCHEMA["$defs"]["finding"]["properties"]["cause"]
+    assert described["examples"] == [cause.value for cause in Cause]
+    document = json.loads(to_json(diagnosis()))
+    for cause in (*Cause, "told-in-2031"):
+        document["findings"][0]["cause"] = cause
+        check(document)
+    document["findings"][0]["cause"] = "A sentence."
+    with pytest.raises(jsonschema.ValidationError):
+        check(document)
 
 
 def test_every_verdict_is_in_the_schema() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import jsonschema
 import pytest
 
-from defib.core.finding import Cause
+from defib.core.cause import Cause
 from defib.core.prescription import PLAN, Plan, Prescription, Safety
 from defib.core.trial import Comparison, Goal, Outcome, Verdict
 from defib.report.json import to_json

@@ -18,13 +18,14 @@ from defib.lab.estimate import Estimate, Verdict, at_most, exact
 from defib.lab.experiment import Measurement, Part, Published
 from defib.lab.experiments.dead_unit_gradients import DeadUnitGradients
 from defib.lab.figure import Figure, Kind, Line, bars, line
+from defib.lab.html_parts import figure
 from defib.lab.index import Claim, experiments
 from defib.lab.index import page as docstring
 from defib.lab.markdown import pages
 from defib.lab.overview import overview
-from defib.lab.page import figure, page, results, write
+from defib.lab.page import page, write
 from defib.lab.plot import colours, svg
-from defib.lab.result import Order, Result, key, written
+from defib.lab.result import Order, Result, key, results, written
 
 HOSTILE = "<img src=x onerror=alert(1)> $x_1$ & \"quoted\" | 'cell'"
 CLAIMS = {

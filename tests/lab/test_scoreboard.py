@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from defib.core.catalogue import entries
+from defib.core.cause import Cause
 from defib.core.errors import NotFound, OutputError
-from defib.core.finding import Cause
 from defib.core.scoring import rate, rule_scores
 from defib.diagnosis import engine
 from defib.diagnosis.rule import Rule

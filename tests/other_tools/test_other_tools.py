@@ -11,8 +11,10 @@ from torch import nn
 
 import defib
 from defib.core.catalogue import entries
+from defib.core.cause import Cause
+from defib.core.diagnosis import Diagnosis
 from defib.core.errors import UsageError
-from defib.core.finding import Cause, Diagnosis, Finding, Severity
+from defib.core.finding import Finding, Severity
 from defib.core.run import Event, RunView
 from defib.diagnosis.cases import Plan, broken_loss, run_of
 from defib.diagnosis.engine import diagnose

@@ -10,7 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import defib
-from defib.core.finding import Diagnosis, Finding
+from defib.core.diagnosis import Diagnosis
+from defib.core.finding import Finding
 from defib.core.run import RunView
 
 FEATURES, CLASSES = 8, 3

@@ -12,7 +12,8 @@ from jobs import Job, digit_vectors
 from torch import Tensor, nn
 
 import defib
-from defib.core.finding import Severity, Verdict
+from defib.core.diagnosis import Verdict
+from defib.core.finding import Severity
 
 
 class Codes(nn.Module):

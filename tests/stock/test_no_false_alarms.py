@@ -8,7 +8,8 @@ import torch
 from jobs import Job, digits
 
 import defib
-from defib.core.finding import Severity, Verdict
+from defib.core.diagnosis import Verdict
+from defib.core.finding import Severity
 
 
 def train(job: Job) -> list[float]:

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from defib.core.catalogue import entries
-from defib.core.finding import Cause
+from defib.core.cause import Cause
 from defib.core.scoring import Rate, RuleScore, rate
 from defib.diagnosis.rule import Rule
 from defib.lab.pairs import HEALTHY, Failed, Pair, pathologies

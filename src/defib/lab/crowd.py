@@ -1,8 +1,4 @@
-"""Many small networks trained at once: one tensor operation for all of them.
-
-Members have nothing to do with each other: a loss summed over members gives each its
-own gradient, and every optimiser that works parameter by parameter (SGD, Adam) moves
-each as if it were alone.
+"""A :mod:`stack <defib.lab.stacks>` of networks as one module, whose activation may learn as well.
 
 Letters: ``R`` members, ``N`` samples, ``D`` inputs, ``H`` units, ``C`` outputs, ``B`` samples of a batch.
 """
@@ -14,7 +10,8 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from defib.lab.nets import Activation, fill
+from defib.lab.nets import Activation
+from defib.lab.stacks import cross_entropy, filled, sums_of
 
 
 class Crowd(nn.Module):
@@ -46,9 +43,7 @@ class Crowd(nn.Module):
         self.weights = nn.ParameterList()
         self.biases = nn.ParameterList()
         for fan_in, fan_out in pairwise(sizes):
-            weight = torch.empty(members, fan_out, fan_in, dtype=dtype)
-            for one in weight:
-                fill(one, init, generator, gain=gain)
+            weight = filled(members, fan_in, fan_out, generator, init=init, gain=gain, dtype=dtype)
             bias = torch.zeros(members, 1, fan_out, dtype=dtype)
             if init == "default":
                 bound = 1 / math.sqrt(fan_in)
@@ -57,21 +52,8 @@ class Crowd(nn.Module):
             self.biases.append(nn.Parameter(bias))
 
     def states(self, x: Tensor) -> list[Tensor]:
-        """Pre-activations of every layer, the outputs last.
-
-        Args:
-            x: Inputs, shape (N, D) for all members or (R, N, D).
-
-        Returns:
-            For each layer, shape (R, N, H).
-        """
-        found: list[Tensor] = []
-        h = x.expand(len(self.weights[0]), *x.shape[-2:])
-        for number, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
-            if number:
-                h = self.activation(found[-1])
-            found.append(torch.baddbmm(bias, h, weight.transpose(1, 2)))
-        return found
+        """Pre-activations of every layer for inputs ``x``, shape (R, N, H) each; see :func:`sums_of`."""
+        return sums_of(self.weights, self.biases, x, self.activation)
 
     def forward(self, x: Tensor) -> Tensor:
         """Outputs, shape (R, N, C)."""
@@ -99,20 +81,6 @@ class MemberPReLU(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """max(x, 0) + slope min(x, 0), shape (R, N, H)."""
         return torch.where(x > 0, x, self.slope * x)
-
-
-def cross_entropy(outputs: Tensor, y: Tensor) -> Tensor:
-    """Each member's mean cross-entropy.
-
-    Args:
-        outputs: Shape (R, N, C).
-        y: Labels, shape (N,) or (R, N).
-
-    Returns:
-        Shape (R,).
-    """
-    labels = y.expand(outputs.shape[:2])
-    return nn.functional.cross_entropy(outputs.transpose(1, 2), labels, reduction="none").mean(1)
 
 
 def train_crowd(

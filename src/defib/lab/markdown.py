@@ -4,10 +4,10 @@ import importlib.util
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from defib.lab import page as html_page
 from defib.lab import prose
 from defib.lab.dials import shown as dials_shown
 from defib.lab.experiment import Experiment, Part
+from defib.lab.html_parts import figure
 from defib.lab.index import Claim
 from defib.lab.index import page as docstring
 from defib.lab.overview import Overview, Shown, Told, command, figures, overview, printed
@@ -83,7 +83,7 @@ def _experiment(one: Shown, draw: bool) -> str:
     cls = one.cls
     lines = [f"# {cls.title}", "", f"`{cls.slug}`, {cls.topic}; {', '.join(cls.rows)}", ""]
     if draw and one.results:
-        plot = html_page.figure(one.results[0].measurement.figure, cls.slug)
+        plot = figure(one.results[0].measurement.figure, cls.slug)
         # two blocks of HTML without an empty line inside, which would end them for Markdown
         lines += [f"<style>{_STYLE}</style>", "", f'<div class="lab">{plot}</div>'.replace("\n", " "), ""]
     for name, text in prose.sections(docstring(cls)).items():

@@ -15,6 +15,8 @@ UNTESTABLE = "untestable"
 NOT_MEASURED = "not measured"
 WORDS = (*map(str, Verdict), UNTESTABLE, NOT_MEASURED)
 """What can become of a claim, in the order in which it is told."""
+HOLDS = {Verdict.TRUE: "holds", Verdict.FALSE: "fails", Verdict.UNDECIDED: "open"}
+"""What can become of one part of a claim."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,12 +131,18 @@ def overview(
     )
 
 
-def figures(estimate: Estimate) -> str:
-    """A number with its interval and the repetitions behind it."""
+def number(estimate: Estimate) -> str:
+    """A number with its interval, if it has one."""
     unit = "" if estimate.unit == "1" else f" {estimate.unit}"
     if estimate.low == estimate.high:
-        return f"{estimate.value:.4g}{unit} (exact)"
-    return f"{estimate.value:.4g}{unit} [{estimate.low:.4g}, {estimate.high:.4g}], n = {estimate.n}"
+        return f"{estimate.value:.4g}{unit}"
+    return f"{estimate.value:.4g}{unit} [{estimate.low:.4g}, {estimate.high:.4g}]"
+
+
+def figures(estimate: Estimate) -> str:
+    """A number with its interval and the repetitions behind it."""
+    exact = estimate.low == estimate.high
+    return number(estimate) + (" (exact)" if exact else f", n = {estimate.n}")
 
 
 def printed(part: Part) -> str:

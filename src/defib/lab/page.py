@@ -6,30 +6,25 @@ with it the page can be filtered.
 """
 
 import base64
-import contextlib
 import hashlib
 import html
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from defib.core.errors import NotFound, OutputError
-from defib.lab import plot, prose
-from defib.lab.dials import shown as dials_shown
-from defib.lab.experiment import Experiment, Part
-from defib.lab.figure import Figure
+from defib.core.errors import NotFound
+from defib.lab.article import article
+from defib.lab.experiment import Experiment
+from defib.lab.html_parts import badge, beside, holds, text
 from defib.lab.index import Claim, claims, experiments
-from defib.lab.index import page as docstring
-from defib.lab.overview import WORDS, Overview, Shown, Told, command, figures, overview, printed
-from defib.lab.result import Result, key, read
+from defib.lab.overview import WORDS, Overview, Told, figures, overview
+from defib.lab.result import Result, results
+from defib.report.whole import write_text
 
 _SHOWN = 3
 """Figures of a claim that its row shows; more are folded away."""
-
-_HOLDS = {"true": "holds", "false": "fails", "undecided": "open"}
 
 
 def page(
@@ -79,35 +74,12 @@ def write(source: Path, output: Path) -> Path:
     Raises:
         NotFound: If there is no result in that folder.
         OutputError: If the file cannot be written.
-    """
+    """  # noqa: DOC502 - the writing raises it
     found = results(source)
     if not found:
         raise NotFound(f"no results of the lab in {source}; make some with: defib lab run all -o {source}")
-    text = page(found, claims(), experiments())
-    try:
-        output.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise OutputError(f"cannot write {output}: {error.strerror}") from None
+    write_text(output, page(found, claims(), experiments()), force=True)
     return output
-
-
-def results(source: Path) -> list[Result]:
-    """Every result in a folder; files that hold none are passed over.
-
-    Args:
-        source: The folder.
-
-    Returns:
-        In order of file name, those of experiments whose source has changed since before the others: of
-        two results of one experiment, scale and seed the later one counts.
-    """
-    found = []
-    for path in sorted(source.glob("*.json")) if source.is_dir() else ():
-        with contextlib.suppress(OSError, ValueError):
-            result = read(path)
-            cls = experiments().get(result.order.slug)
-            found.append((cls is not None and path.name == key(result.order, cls), path.name, result))
-    return [result for _, _, result in sorted(found, key=lambda item: item[:2])]
 
 
 @cache
@@ -116,32 +88,8 @@ def template(name: str) -> str:
     return files("defib.lab").joinpath("templates", name).read_text(encoding="utf-8")
 
 
-def figure(drawn: Figure, mark: str) -> str:
-    """A plot with its title and legend as HTML."""
-    colours = plot.colours(drawn.lines)
-    keys = [_key(which, line.dashed, line.name) for which, line in zip(colours, drawn.lines, strict=True)]
-    legend = f'<ul class="legend">{"".join(keys)}</ul>' if len(keys) > 1 and drawn.kind != "heat" else ""
-    caption = f"<figcaption>{_text(drawn.title)}</figcaption>"
-    return f"<figure>{caption}{plot.svg(drawn, mark)}{legend}</figure>"
-
-
-def _key(which: int | None, dashed: bool, name: str) -> str:
-    paint = 'stroke="currentColor"' if which is None else f'class="s-{which}"'
-    dashes = ' stroke-dasharray="5 3"' if dashed else ""
-    line = f'<line x1="0" y1="4" x2="22" y2="4" stroke-width="3" {paint}{dashes}/>'
-    return f'<li><svg class="key" viewBox="0 0 22 8" aria-hidden="true">{line}</svg>{_text(name)}</li>'
-
-
-def _hash(text: str) -> str:
-    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
-
-
-def _text(text: object) -> str:
-    return html.escape(str(text), quote=True)
-
-
-def _verdict(word: str) -> str:
-    return f'<span class="v v-{word.replace(" ", "-")}">{_text(word)}</span>'
+def _hash(source: str) -> str:
+    return "sha256-" + base64.b64encode(hashlib.sha256(source.encode()).digest()).decode()
 
 
 def _head(seen: Overview) -> str:
@@ -164,7 +112,7 @@ def _head(seen: Overview) -> str:
     ]
     if differing:
         links = ", ".join(
-            f'<a class="row" href="#{_text(t.claim.row)}">{_text(t.claim.row)}</a>' for t in differing
+            f'<a class="row" href="#{text(t.claim.row)}">{text(t.claim.row)}</a>' for t in differing
         )
         told.append(f"<p>Measured otherwise than proof and literature have it: {links}.</p>")
     elif run:
@@ -173,14 +121,14 @@ def _head(seen: Overview) -> str:
     if run:
         scales = ", ".join(sorted({str(r.order.scale) for one in run for r in one.results}))
         told.append(
-            f'<p class="soft">Scale {scales}; torch {_text(versions)}; {spent:.0f} s of CPU time in all.</p>'
+            f'<p class="soft">Scale {scales}; torch {text(versions)}; {spent:.0f} s of CPU time in all.</p>'
         )
     return "\n".join(told)
 
 
 def _sieve(topics: Iterable[str]) -> str:
     def options(values: Iterable[str]) -> str:
-        return "".join(f'<option value="{_text(v)}">{_text(v)}</option>' for v in values)
+        return "".join(f'<option value="{text(v)}">{text(v)}</option>' for v in values)
 
     return (
         '<form class="sieve" id="sieve" role="search" hidden>'
@@ -210,20 +158,20 @@ def _claims(seen: Overview) -> str:
 
 
 def _claim(told: Told, slugs: Sequence[str], topics: Mapping[str, str]) -> str:
-    row = _text(told.claim.row)
+    row = text(told.claim.row)
     where = "|".join(dict.fromkeys(topics[slug] for slug in slugs))
-    judged = _verdict(str(told.claim.judged)) if told.claim.judged else '<span class="soft">-</span>'
-    links = ", ".join(f'<a href="#{_text(slug)}">{_text(slug)}</a>' for slug in slugs)
+    judged = badge(str(told.claim.judged)) if told.claim.judged else '<span class="soft">-</span>'
+    links = ", ".join(f'<a href="#{text(slug)}">{text(slug)}</a>' for slug in slugs)
     numbers = [
-        f'<li><span class="soft">{_text(part.says)}:</span> {_text(figures(part.estimate))}; '
-        f"claimed {_text(part.region)}{_beside(part)}: {_holds(part)}</li>"
+        f'<li><span class="soft">{text(part.says)}:</span> {text(figures(part.estimate))}; '
+        f"claimed {text(part.region)}{beside(part)}: {holds(part)}</li>"
         for _, part in told.parts
     ]
-    why = f'<span class="soft">{_text(told.claim.untestable)}</span>' if told.claim.untestable else ""
-    measured = f"{_verdict(told.word)}<br>{links}" if links else _verdict(told.word)
+    why = f'<span class="soft">{text(told.claim.untestable)}</span>' if told.claim.untestable else ""
+    measured = f"{badge(told.word)}<br>{links}" if links else badge(told.word)
     return (
-        f'<tr id="{row}" data-kind="claim" data-topics="{_text(where)}" data-verdicts="{told.word}">'
-        f"<td><b>{row}</b></td><td>{_text(told.claim.says)}</td>"
+        f'<tr id="{row}" data-kind="claim" data-topics="{text(where)}" data-verdicts="{told.word}">'
+        f"<td><b>{row}</b></td><td>{text(told.claim.says)}</td>"
         f'<td data-is="Literature">{judged}</td><td data-is="Measured">{measured}</td>'
         f"<td>{_folded(numbers) if numbers else why}</td></tr>"
     )
@@ -239,101 +187,15 @@ def _folded(items: Sequence[str]) -> str:
     return f"<ul>{''.join(items[:_SHOWN])}</ul>{more}"
 
 
-def _holds(part: Part) -> str:
-    return f'<span class="v v-{part.verdict}">{_HOLDS[str(part.verdict)]}</span>'
-
-
-def _beside(part: Part) -> str:
-    found = printed(part)
-    return f'; <span class="soft">published</span> {_text(found)}' if found else ""
-
-
 def _topics(seen: Overview, topics: Iterable[str]) -> Iterable[str]:
     for topic in topics:
-        inside = "\n".join(_experiment(one) for one in seen.experiments if str(one.cls.topic) == topic)
+        inside = "\n".join(article(one) for one in seen.experiments if str(one.cls.topic) == topic)
         title = topic[0].upper() + topic[1:]
-        yield f"<section data-group><h2>{_text(title)}</h2>\n{inside}\n</section>"
-
-
-def _experiment(one: Shown) -> str:
-    cls = one.cls
-    told = prose.sections(docstring(cls))
-    words = "|".join(dict.fromkeys(str(v) for v in one.verdicts.values())) or "not measured"
-    left = [f'<p class="soft">{_rows(one)}</p>']
-    left += [
-        f"<h4>{name}</h4>{prose.as_html(told[name])}" for name in ("Claim", "Prediction") if name in told
-    ]
-    right, below = "", []
-    if one.results:
-        first = one.results[0].measurement
-        right = figure(first.figure, cls.slug)
-        below = [f'<h4>Measured</h4><ul class="parts">{"".join(map(_part, first.parts))}</ul>', _seeds(one)]
-        below += [f"<p>{_text(first.note)}</p>"] if first.note else []
-    else:
-        below = ['<p class="soft">Not run yet.</p>']
-    more = [
-        f"<h4>{name}</h4>{prose.as_html(told[name])}" for name in ("Method", "References") if name in told
-    ]
-    return (
-        f'<article class="experiment" id="{_text(cls.slug)}" data-kind="experiment" '
-        f'data-topics="{_text(cls.topic)}" data-verdicts="{words}"><h3>{_text(cls.title)}</h3>'
-        f'<div class="body"><div>{"".join(left)}</div><div>{right}</div></div>{"".join(below)}'
-        f"<details><summary>Method, dials, and how to run it again</summary>{''.join(more)}{_dials(one)}"
-        f"<h4>Run it again</h4><pre>{_text(command(one))}</pre></details></article>"
-    )
-
-
-def _rows(one: Shown) -> str:
-    told = [
-        f'<a class="row" href="#{_text(row)}">{_text(row)}</a>'
-        + (f" {_verdict(str(one.verdicts[row]))}" if row in one.verdicts else "")
-        for row in one.cls.rows
-    ]
-    return f"{_text(one.cls.slug)}: " + ", ".join(told)
-
-
-def _part(part: Part) -> str:
-    return (
-        f'<li><b>{_text(part.row)}</b> {_text(part.says)}: {_holds(part)}<span class="numbers">measured '
-        f"{_text(figures(part.estimate))}; claimed {_text(part.region)}{_beside(part)}</span></li>"
-    )
-
-
-def _seeds(one: Shown) -> str:
-    """Whether the verdicts were the same under every seed."""
-    order = one.results[0].order
-    seeds = ", ".join(str(result.order.seed) for result in one.results)
-    told = f"Scale {order.scale}, seed{'s' * (len(one.results) > 1)} {seeds}"
-    spent = sum(result.seconds for result in one.results)
-    if len(one.results) > 1:
-        every = [result.measurement.verdicts() for result in one.results]
-        moved = [row for row in every[0] if len({verdicts.get(row) for verdicts in every}) > 1]
-        told += "; figures of the first, " + (
-            f"verdicts differ on {', '.join(moved)}" if moved else "verdicts the same under each"
-        )
-    return f'<p class="soft">{_text(told)}; {spent:.1f} s of CPU time.</p>'
-
-
-def _dials(one: Shown) -> str:
-    """Every dial with the value that was in force and what it means."""
-    meanings = {dial.name: dial for dial in dials_shown(one.cls.dials())}
-    in_force = one.results[0].dials if one.results else {name: d.value for name, d in meanings.items()}
-    rows = "".join(
-        f"<tr><td><code>{_text(name)}</code></td><td>{_text(_value(value))}</td>"
-        f"<td>{_text(meanings[name].meaning if name in meanings else '')}</td></tr>"
-        for name, value in in_force.items()
-    )
-    return f'<h4>Dials</h4><table class="dials">{rows}</table>' if rows else ""
-
-
-def _value(value: Any) -> str:
-    if isinstance(value, float) and math.isfinite(value):
-        return f"{value:g}"
-    return ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
+        yield f"<section data-group><h2>{text(title)}</h2>\n{inside}\n</section>"
 
 
 def _rest(seen: Overview) -> str:
     if not seen.left_out:
         return ""
-    items = "".join(f"<li>{_text(line)}</li>" for line in seen.left_out)
+    items = "".join(f"<li>{text(line)}</li>" for line in seen.left_out)
     return f"<h2>Results that settle nothing</h2><ul>{items}</ul>"

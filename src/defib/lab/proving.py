@@ -7,11 +7,11 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-from defib.core.errors import OutputError
 from defib.lab.board import Board, board
 from defib.lab.boardtext import markdown
 from defib.lab.pairs import Failed, Pair
 from defib.lab.scoreboard import conduct, trials
+from defib.report.whole import write_text
 
 
 def present(
@@ -38,7 +38,7 @@ def present(
 
     Raises:
         OutputError: If the folder cannot be written.
-    """
+    """  # noqa: DOC502 - the functions below raise it
     import torch
 
     wanted = trials(draws, names, first)
@@ -52,10 +52,7 @@ def present(
     texts = {"lab_scoreboard.json": json.dumps(asdict(found), indent=1) + "\n"}
     texts["lab_scoreboard.md"] = markdown(found)
     for name, text in texts.items():
-        try:
-            (folder / name).write_text(text, encoding="utf-8")
-        except OSError as error:
-            raise OutputError(f"cannot write {folder / name}: {error.strerror}") from None
+        write_text(folder / name, text, force=True)
     return found
 
 

@@ -1,5 +1,6 @@
 """What is kept of a run of an experiment, and how it is written and read."""
 
+import contextlib
 import dataclasses
 import hashlib
 import inspect
@@ -15,6 +16,7 @@ from defib.lab.dials import Scale
 from defib.lab.estimate import Estimate, Region, Verdict, joined
 from defib.lab.experiment import Experiment, Measurement, Part, Published
 from defib.lab.figure import Figure, Kind, Line
+from defib.lab.index import experiments
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,6 +104,25 @@ def read(path: Path) -> Result:
         )
     except (KeyError, TypeError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} holds no result of the lab") from error
+
+
+def results(source: Path) -> list[Result]:
+    """Every result in a folder; files that hold none are passed over.
+
+    Args:
+        source: The folder.
+
+    Returns:
+        In order of file name, those of experiments whose source has changed since before the others: of
+        two results of one experiment, scale and seed the later one counts.
+    """
+    found = []
+    for path in sorted(source.glob("*.json")) if source.is_dir() else ():
+        with contextlib.suppress(OSError, ValueError):
+            result = read(path)
+            cls = experiments().get(result.order.slug)
+            found.append((cls is not None and path.name == key(result.order, cls), path.name, result))
+    return [result for _, _, result in sorted(found, key=lambda item: item[:2])]
 
 
 def across(results: list[Result]) -> dict[str, Verdict]:

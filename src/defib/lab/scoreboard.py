@@ -6,24 +6,21 @@ their records. A sick run counts only if the plant took, measured without defib'
 a twin counts only if it learned. Runs that do not count are told.
 """
 
-import contextlib
 import difflib
 import hashlib
-import multiprocessing
-import os
 import tempfile
 import time
 import warnings
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from defib.core.errors import NotFound, OutputError
+from defib.core.errors import NotFound
 from defib.lab.draws import draw
 from defib.lab.pairs import Failed, Named, Pair, Seen, Trial, pathologies, read, written
+from defib.lab.parallel import Tell, Trade, carry_out
 from defib.lab.pathology import Pathology
 from defib.lab.training import Training, begin
 
@@ -71,46 +68,23 @@ def conduct(wanted: Sequence[Trial], folder: Path, *, jobs: int = 0) -> Iterator
 
     Raises:
         OutputError: If the folder cannot be made or written.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"the lab cannot keep its results in {folder}: {error.strerror}") from None
-    waiting: list[tuple[Trial, Path]] = []
-    for trial in wanted:
-        path = folder / f"{trial.pathology}-{trial.number}-{_mark(trial.pathology)}.json"
-        kept = None
-        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-            kept = read(path.read_text(encoding="utf-8"))
-        if kept is None:
-            waiting.append((trial, path))
-        else:
-            yield kept
-    if not waiting:
-        return
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(jobs or os.cpu_count() or 1, mp_context=context) as pool:
-        running = {pool.submit(examine, trial): (trial, path) for trial, path in waiting}
-        try:
-            for future in as_completed(running):
-                trial, path = running[future]
-                try:
-                    pair = future.result()
-                except Exception as error:  # noqa: BLE001 - one broken pair must not end the others
-                    yield Failed(trial=trial, why=f"{type(error).__name__}: {error}")
-                    continue
-                _keep(pair, path)
-                yield pair
-        finally:
-            for future in running:
-                future.cancel()
+    """  # noqa: DOC502 - the function below raises it
+    trade = Trade(
+        perform=examine,
+        name=lambda trial: f"{trial.pathology}-{trial.number}-{_mark(trial.pathology)}.json",
+        read=lambda path: read(path.read_text(encoding="utf-8")),
+        write=written,
+    )
+    for trial, done in carry_out(wanted, folder, trade, jobs=jobs):
+        yield Failed(trial=trial, why=done) if isinstance(done, str) else done
 
 
-def examine(trial: Trial) -> Pair:
+def examine(trial: Trial, told: Tell = lambda _share: None) -> Pair:
     """Runs one pair in this process, on one thread.
 
     Args:
         trial: Which.
+        told: Hears the share done.
 
     Returns:
         Both runs and what was found.
@@ -122,6 +96,7 @@ def examine(trial: Trial) -> Pair:
     of = pathology.fit(draw(pathology.kinds, trial.seed))
     job = begin(of)
     twin = _watched(job, pathology)
+    told(0.5)
     job = begin(of)
     pathology.plant(job)
     return Pair(trial=trial, drawn=asdict(of), sick=_watched(job, pathology), twin=twin)
@@ -165,17 +140,6 @@ def _named(findings: Sequence[Any], depth: int) -> Iterator[Named]:
             depth=depth,
         )
         yield from _named(found.explains, depth + 1)
-
-
-def _keep(pair: Pair, path: Path) -> None:
-    """Writes a pair whole or not at all."""
-    part = path.with_suffix(f".{os.getpid()}.part")
-    try:
-        part.write_text(written(pair), encoding="utf-8")
-        part.replace(path)
-    except OSError as error:
-        part.unlink(missing_ok=True)
-        raise OutputError(f"the lab cannot write {path}: {error.strerror}") from None
 
 
 @cache

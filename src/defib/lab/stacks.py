@@ -33,21 +33,46 @@ class Stack:
         return [p for pair in zip(self.weights, self.biases, strict=True) for p in pair]
 
     def sums(self, x: Tensor, activation: Activation) -> list[Tensor]:
-        """The pre-activations W h + b of every layer; the last are the outputs.
+        """The pre-activations of every layer for inputs ``x``, shape (R, N, H) each; see :func:`sums_of`."""
+        return sums_of(self.weights, self.biases, x, activation)
 
-        Args:
-            x: Shape (N, D), or (R, N, D) for inputs of their own.
-            activation: Between the layers.
 
-        Returns:
-            One tensor a layer, shape (R, N, H).
-        """
-        sums: list[Tensor] = []
-        h = x.expand(len(self.weights[0]), *x.shape[-2:])
-        for weight, bias in zip(self.weights, self.biases, strict=True):
-            sums.append(torch.baddbmm(bias, h, weight.transpose(1, 2)))
-            h = activation(sums[-1])
-        return sums
+def sums_of(
+    weights: Iterable[Tensor], biases: Iterable[Tensor], x: Tensor, activation: Activation
+) -> list[Tensor]:
+    """The pre-activations W h + b of every layer of R chains; the last are the outputs.
+
+    Args:
+        weights: Of each layer, shape (R, H, D).
+        biases: Of each layer, shape (R, 1, H).
+        x: Shape (N, D), or (R, N, D) for inputs of their own.
+        activation: Between the layers.
+
+    Returns:
+        One tensor a layer, shape (R, N, H).
+    """
+    sums: list[Tensor] = []
+    for weight, bias in zip(weights, biases, strict=True):
+        h = activation(sums[-1]) if sums else x.expand(len(weight), *x.shape[-2:])
+        sums.append(torch.baddbmm(bias, h, weight.transpose(1, 2)))
+    return sums
+
+
+def filled(
+    count: int,
+    fan_in: int,
+    fan_out: int,
+    generator: torch.Generator,
+    *,
+    init: str,
+    gain: float,
+    dtype: torch.dtype,
+) -> Tensor:
+    """Weights of one layer of R networks, drawn one network after the other, shape (R, H, D)."""
+    weight = torch.empty(count, fan_out, fan_in, dtype=dtype)
+    for one in weight:
+        fill(one, init, generator, gain=gain)
+    return weight
 
 
 def draw(
@@ -76,9 +101,7 @@ def draw(
     """
     weights, biases = [], []
     for fan_in, fan_out in pairwise(sizes):
-        weight = torch.empty(count, fan_out, fan_in, dtype=dtype)
-        for one in weight:
-            fill(one, init, generator, gain=gain)
+        weight = filled(count, fan_in, fan_out, generator, init=init, gain=gain, dtype=dtype)
         weights.append(weight.requires_grad_())
         drawn = torch.randn(count, 1, fan_out, generator=generator, dtype=dtype) * bias
         biases.append(drawn.requires_grad_())

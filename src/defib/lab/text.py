@@ -1,15 +1,15 @@
 """The lab in a terminal: what there is, one experiment, what was found. 80 columns."""
 
-import math
 import re
 import textwrap
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from defib.lab.dials import Scale, choose, shown
-from defib.lab.estimate import Estimate, Verdict
+from defib.lab.estimate import Verdict
 from defib.lab.experiment import Experiment, Part
 from defib.lab.index import Claim, page
+from defib.lab.overview import HOLDS, number, printed
 from defib.lab.result import Result, across
 from defib.report.pages import reflowed
 from defib.report.terminal import Style
@@ -68,6 +68,19 @@ def about(cls: type[Experiment[Any]], claims: Mapping[str, Claim], style: Style)
     return "\n".join(lines)
 
 
+def claim_text(claim: Claim, testing: Iterable[type[Experiment[Any]]], style: Style) -> str:
+    """One row of the list: what is claimed, what is thought of it, and what tests it."""
+    lines = [style.paint(f"claim {claim.row}", "1"), "", *_wrapped(claim.says, "", 0), ""]
+    judged = "an opinion: neither true nor false" if claim.judged is None else claim.judged.value
+    lines += _wrapped(f"Proof and literature: {judged}.", "", 0)
+    if claim.untestable:
+        lines += _wrapped(f"No experiment can settle it: {claim.untestable}.", "", 0)
+    commands = [f"  defib lab run {cls.slug}" for cls in testing]
+    if commands:
+        lines += ["", "Tested by:", *commands]
+    return "\n".join(lines)
+
+
 def found(results: list[Result], claims: Mapping[str, Claim], style: Style) -> str:
     """What one experiment found, over its seeds: every part, then the verdicts."""
     first = results[0]
@@ -101,22 +114,12 @@ def summary(results: list[Result], claims: Mapping[str, Claim]) -> str:
     )
 
 
-def number(estimate: Estimate) -> str:
-    """A number with its interval, if it has one."""
-    unit = "" if estimate.unit == "1" else f" {estimate.unit}"
-    if estimate.low == estimate.high:
-        return f"{estimate.value:.4g}{unit}"
-    return f"{estimate.value:.4g}{unit} [{estimate.low:.4g}, {estimate.high:.4g}]"
-
-
 def _part(part: Part, style: Style) -> list[str]:
-    word = {Verdict.TRUE: "holds", Verdict.FALSE: "fails"}.get(part.verdict, "open")
-    mark = style.paint(f"{word:<5}", _COLOURS[part.verdict])
+    mark = style.paint(f"{HOLDS[part.verdict]:<5}", _COLOURS[part.verdict])
     told = _wrapped(part.says, " " * 8, 0)
     told[0] = f"  {mark} {told[0].strip()}"
     figures = f"measured {number(part.estimate)}; claimed {part.region}"
-    if part.published is not None and math.isfinite(part.published.value):
-        figures += f"; printed {part.published.value:.4g} ({part.published.source})"
+    figures += f"; printed {printed(part)}" if printed(part) else ""
     return [*told, *_wrapped(figures, " " * 8, 0)]
 
 

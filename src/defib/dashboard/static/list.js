@@ -41,9 +41,10 @@
   }
 
   function lossWords(notice) {
-    const values = ((notice.loss || [[], []])[1]).filter((value) => value !== null);
+    const values = (notice.loss || [[], []])[1];
     if (!values.length) return "no loss seen";
-    return "loss " + defib.number(values[0]) + " → " + defib.number(values[values.length - 1]);
+    const said = (value) => (value === null ? "not finite" : defib.number(value));
+    return "loss " + said(values[0]) + " → " + said(values[values.length - 1]);
   }
 
   function row(notice) {

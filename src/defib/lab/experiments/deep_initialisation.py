@@ -30,13 +30,14 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from defib.lab.crowd import Crowd, cross_entropy, train_crowd
+from defib.lab.crowd import Crowd, train_crowd
 from defib.lab.data import digits
 from defib.lab.dials import dial
 from defib.lab.estimate import Region, at_least, at_most, exact, mean
 from defib.lab.experiment import Experiment, LabRun, Measurement, Part, Perturbation, Published, Topic
 from defib.lab.figure import Figure, Kind, bars
 from defib.lab.nets import ACTIVATIONS
+from defib.lab.stacks import cross_entropy
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -31,13 +31,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from defib.lab.crowd import Crowd, cross_entropy
+from defib.lab.crowd import Crowd
 from defib.lab.data import digits
 from defib.lab.dials import dial
 from defib.lab.estimate import ALWAYS, at_least, mean, share
 from defib.lab.experiment import Experiment, LabRun, Measurement, Part, Perturbation, Topic
 from defib.lab.figure import Figure, line
 from defib.lab.nets import ACTIVATIONS
+from defib.lab.stacks import cross_entropy
 
 DTYPES = {
     "float16": torch.float16,

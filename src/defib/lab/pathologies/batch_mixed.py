@@ -11,7 +11,7 @@ class BatchMixed(Pathology):
     slug = "batch-mixed"
     title = "a layer averages over the batch"
     rule = "constant-predictor"
-    causes = ("constant-output",)
+    causes = ("constant-output", "input-ignored")
     kinds = DENSE
 
     def plant(self, job: Training) -> None:

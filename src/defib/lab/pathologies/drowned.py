@@ -12,9 +12,9 @@ class Drowned(Pathology):
 
     slug = "drowned"
     title = "dropout leaves a tenth of each layer"
-    rule = "not-learning"
-    causes = ("cause-not-found",)
-    also = ("constant-predictor",)
+    rule = "drowned-signal"
+    causes = ("signal-dropped",)
+    also = ("not-learning", "constant-predictor")
     kinds = DENSE
 
     def fit(self, of: Draw) -> Draw:

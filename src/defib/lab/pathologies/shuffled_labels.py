@@ -12,7 +12,8 @@ class ShuffledLabels(Pathology):
     slug = "shuffled-labels"
     title = "labels are shuffled against their inputs"
     rule = "constant-predictor"
-    causes = ("no-relation",)
+    causes = ("no-relation", "learned-by-heart")
+    also = ("by-heart",)
 
     def plant(self, job: Training) -> None:
         job.y = job.y[torch.randperm(len(job.y), generator=job.chance)]
