@@ -199,7 +199,8 @@ def test_a_rules_page_tells_its_figures_from_the_stored_scoreboard() -> None:
     assert "named in 1 of 2 = 50.0% [1.3%, 98.7%]" in said
     assert "A hidden layer's biases are far below zero: 1 of 2; else nothing." in said
     assert "not planted" in " ".join(sentences("gradient-noise", told))
-    assert sentences("no-such-rule", told) == ()
+    assert "younger than the last measurement" in " ".join(sentences("no-such-rule", told))
+    assert sentences("dead-unit", {}) == ()
     assert rule_scores(told)["dead-unit"].sensitivity == rate(1, 2)
 
 

@@ -31,13 +31,18 @@ def sentences(slug: str, board: Mapping[str, Any] | None = None) -> tuple[str, .
         board: A scoreboard as JSON; None for the stored one.
 
     Returns:
-        Empty if there is no scoreboard, or the rule is not in it.
+        Empty if there is no scoreboard; one that says so if the rule came after it.
     """
     told = stored() if board is None else board
-    score = rule_scores(told).get(slug) if told else None
-    if score is None:
+    if not told:
         return ()
     made = told["made"]
+    score = rule_scores(told).get(slug)
+    if score is None:
+        return (
+            f"It is younger than the last measurement ({made['command']}, {made['date']}): nothing is known "
+            "of its sensitivity and specificity there.",
+        )
     head = (
         f"Measured on {told['sick']} trainings with a planted cause and {told['healthy']} healthy ones, "
         f"drawn at random ({made['command']}, {made['date']}); 95 % intervals."
