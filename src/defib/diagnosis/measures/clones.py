@@ -16,9 +16,12 @@ def cloned(run: RunView, wiring: Wiring, wires: Wires) -> bool:
     """Whether all units of a hidden layer gave the same numbers on every late reading."""
     if wiring.units < 2 or wiring.output or wires.is_output(wiring):
         return False
-    readings = [r.tally for r in run.at(wiring.site, Signal.PREACTIVATION)]
-    late = [t for t in readings[len(readings) // 2 :] if t.units == wiring.units and t.finite.all()]
-    if len(late) < 2 or sum(t.samples for t in late) < _FEWEST_SAMPLES:
+    readings = run.at(wiring.site, Signal.PREACTIVATION)
+    second = readings[len(readings) // 2 :]
+    kept = [r for r in second if r.tally.units == wiring.units and r.tally.finite.all()]
+    late = [r.tally for r in kept]
+    steps = {step for r in kept for step in (r.first, r.last)}  # a reading may be merged over several
+    if len(steps) < 2 or sum(t.samples for t in late) < _FEWEST_SAMPLES:
         return False
     return all(_all_alike(t) for t in late) and any(bool((t.high > t.low).any()) for t in late)
 
@@ -35,5 +38,5 @@ def _all_alike(tally: Tally) -> bool:
 
 
 def _same(values: np.ndarray[tuple[int], np.dtype[np.float64]], size: float) -> bool:
-    """Whether all units have that number, measured against ``size``."""
-    return size > 0 and float(np.ptp(values)) <= 1e-3 * size
+    """Whether all units have that number, measured against ``size``; all 0 is one number too."""
+    return float(np.ptp(values)) <= 1e-3 * size
