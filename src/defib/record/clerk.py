@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from defib.core.precision import single
 from defib.core.reading import Reading
 from defib.core.site import Signal, Site
 from defib.core.tally import Tally
@@ -78,12 +79,16 @@ class Clerk:
         """One thing that cannot be encoded must not stop the others."""
         try:
             write(*args)
-        except (ValueError, TypeError, AttributeError, OverflowError, RecursionError):
-            self.book.refused += 1
-            self.state("fact", "record_refused", self.book.refused)
         except (sqlite3.InterfaceError, sqlite3.DataError, sqlite3.ProgrammingError):
-            self.book.refused += 1
-            self.state("fact", "record_refused", self.book.refused)
+            self._refused()
+        except (sqlite3.Error, OSError, MemoryError):
+            raise  # the disk's fault, or the machine's: the batch is tried again
+        except Exception:  # noqa: BLE001  a warning too, where the script has made errors of them
+            self._refused()
+
+    def _refused(self) -> None:
+        self.book.refused += 1
+        self.state("fact", "record_refused", self.book.refused)
 
     def _entry(self, entry: Entry, touched: dict[tuple[str, Any], None]) -> None:
         stop = self._stopped()
@@ -279,7 +284,8 @@ class Clerk:
             columns = [steps, np.array(places, "<i4"), np.array(list(entry.values.values()), "<f8")]
         elif isinstance(entry, ObjectiveRow):
             key = ("objective", None)
-            columns = [np.array([entry.step], np.int64), np.asarray(entry.values, "<f4").reshape(1, -1)]
+            values = np.asarray(single(entry.values), "<f4").reshape(1, -1)
+            columns = [np.array([entry.step], np.int64), values]
         else:
             key = ("norms", self._parameters(entry.parameters))
             values = np.asarray(entry.values, dtype="<f4").reshape(1, 4 * len(entry.parameters))

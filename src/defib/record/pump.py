@@ -13,12 +13,19 @@ import time
 import weakref
 from functools import reduce
 
+import numpy as np
+
 from defib.record.batch import Alive, Batch, Entry, Shown, StateKey
 from defib.record.cabinet import Key
 from defib.record.store import GoneError, Store
 
-PERIOD = 0.5
-"""Seconds between flushes."""
+PERIOD = 0.25
+"""Seconds between two transactions; capture hands over every half second at most, and what it says in
+between must not hold that back."""
+
+_GATHER = 0.03
+"""Seconds from the first thing that comes to an idle thread until it writes: the rest of it comes along,
+and does not wait for the next transaction."""
 
 QUEUE_BYTES = 64 << 20
 CLOSE_WITHIN = 5.0
@@ -99,6 +106,8 @@ class Pump:
             return
         self._ensure_thread()
         self._urgent = self._urgent or urgent
+        if self._asleep:
+            self._due = max(self._due, time.monotonic() + _GATHER)
         if urgent or self._asleep:
             self._asleep = False
             self._wake.notify_all()
@@ -226,9 +235,12 @@ class Pump:
             batch.entries.append(gap)
         parts = batch.portions(PORTION) if batch else []
         try:
-            while parts:
-                self._store.write(parts[0])
-                del parts[0]
+            # The filter of warnings is the whole process's: where a script makes errors of them, one of
+            # numpy's in here would end the recording.
+            with np.errstate(all="ignore"):
+                while parts:
+                    self._store.write(parts[0])
+                    del parts[0]
         except Exception as error:  # noqa: BLE001  no fault of the disk may reach training
             parts[0].entries = [entry for entry in parts[0].entries if entry is not gap]
             self.fault = _one_line(error)

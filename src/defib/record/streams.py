@@ -1,6 +1,7 @@
 """Series that only some steps have: steps compared, curvature, and what the user logged."""
 
 from collections.abc import Sequence
+from functools import reduce
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,10 +37,12 @@ def _tables(
         for index in sorted({index for index, name in part.streams if name.startswith(prefix)}):
             columns = [part.streams.get((index, prefix + name)) for name in names]
             whole = [column for column in columns if column is not None]
-            lengths = {len(column) for column in whole}
-            # A chunk that is damaged is lost in one column only: then the rows no longer fit together.
-            if index not in found and len(whole) == len(names) and len(lengths) == 1:
-                found[index] = whole[0].steps, {n: c.values for n, c in zip(names, whole, strict=True)}
+            if index in found or len(whole) < len(names):
+                continue
+            # A damaged chunk is lost in one column, and a kill may come between two: what all have counts.
+            steps = reduce(np.intersect1d, [column.steps for column in whole])
+            kept = [column.values[np.searchsorted(column.steps, steps)] for column in whole]
+            found[index] = steps, dict(zip(names, kept, strict=True))
     return found
 
 

@@ -1,7 +1,7 @@
 """The record's writer: takes what capture saw.
 
 Calls put things into a bounded batch in memory, :mod:`defib.record.pump` writes
-it: one transaction a second, or at once after an event. Whatever goes wrong on
+it: four transactions a second at most, or at once after an event. Whatever goes wrong on
 the disk stops the recording, never the run: see :attr:`Writer.fault`.
 """
 
