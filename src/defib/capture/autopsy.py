@@ -138,6 +138,10 @@ class Autopsies:
 
     # -- called on every step -------------------------------------------------
 
+    def forget(self, index: int) -> None:
+        """An optimiser is gone."""
+        self._pulses.pop(index, None)
+
     def step(self, clock: Clock, optimizer: torch.optim.Optimizer) -> float:
         """An optimiser is about to step, and its gradients have been read.
 
@@ -154,6 +158,7 @@ class Autopsies:
         self._camera.seconds = 0.0
         return taken
 
+    @np.errstate(all="ignore")  # whatever the script has asked numpy to do
     def _step(self, clock: Clock, optimizer: torch.optim.Optimizer) -> None:
         self._camera.settle()
         step = clock.vitals.step - 1

@@ -25,7 +25,8 @@ class Transfer:
             self._host = torch.empty(tensor.shape, dtype=tensor.dtype, device="cpu", pin_memory=True)
             self._host.copy_(tensor, non_blocking=True)
             self._event = torch.cuda.Event()  # type: ignore[no-untyped-call]
-            self._event.record()
+            # The copy waits in a stream of the tensor's device, which need not be the current one.
+            self._event.record(torch.cuda.current_stream(tensor.device))
         else:
             self._host = tensor.to("cpu")
 
@@ -44,7 +45,7 @@ class Transfer:
 
 def scalar(tensor: torch.Tensor) -> float | torch.Tensor:
     """The value of a 0-d tensor where that costs no wait, else a private copy of it on its device."""
-    return float(tensor.item()) if tensor.is_cpu else tensor.detach().clone()
+    return float(tensor.item()) if tensor.is_cpu else tensor.detach().clone().reshape(())
 
 
 _PLAIN = frozenset((float, int, bool))
@@ -61,7 +62,7 @@ class Numbers:
         self._values = values
         # On the CPU there are thousands of numbers and not one tensor among them.
         plain = _PLAIN.issuperset(map(type, values))
-        tensors = [] if plain else [v.float() for v in values if isinstance(v, torch.Tensor)]
+        tensors = [] if plain else [v.double() for v in values if isinstance(v, torch.Tensor)]
         self._transfer = Transfer(torch.stack(tensors)) if tensors else None
 
     @property

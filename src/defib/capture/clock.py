@@ -76,9 +76,9 @@ class Clock:
         }
 
     def shape(self, feeding: frozenset[str]) -> tuple[int, ...]:
-        """What a plan depends on: a group added or a layer unfrozen calls for a new one."""
+        """What a plan depends on: parameters added or exchanged, or a layer unfrozen, call for a new one."""
         own = self.parameters()
-        return len(feeding), len(own), sum(p.requires_grad for p in own)
+        return len(feeding), hash(tuple(map(id, own))), sum(p.requires_grad for p in own)
 
     def plan(self, names: Names, feeding: frozenset[str]) -> None:
         """Choose what to read on every step.

@@ -8,6 +8,9 @@ import torch
 from defib.capture.clock import Clock
 from defib.capture.naming import Names
 
+MOST_REPEATS = 16
+"""Steps of optimisers that were read already for which one that was not is waited for."""
+
 
 class Clocks:
     """All of one watch.
@@ -29,16 +32,20 @@ class Clocks:
         self._names = names
         self._chosen = {id(o) for o in chosen}
         self._by_id: dict[int, Clock] = {}
+        self._made = 0
+        self._most = 0
+        self._repeats = 0
+        self._at_call: dict[int, int] = {}
 
     @property
     def all(self) -> list[Clock]:
-        """Every one of them, dead ones too."""
+        """Every one of them, dead ones too until they are retired."""
         return list(self._by_id.values())
 
     @property
     def steps(self) -> int:
         """Steps of the optimiser that took most."""
-        return max((c.vitals.step for c in self._by_id.values()), default=0)
+        return max([self._most, *(c.vitals.step for c in self._by_id.values())])
 
     @property
     def takes_any(self) -> bool:
@@ -51,13 +58,28 @@ class Clocks:
         return clock if clock is not None and clock.is_for(optimizer) else self._new(optimizer, clock)
 
     def call_for_reading(self) -> None:
-        """Each of those alive is to be read."""
-        self.unread = {c.index for c in self._by_id.values() if c.alive}
+        """Each of those that step is to be read; one that has not since the last call may never again."""
+        living = [c for c in self._by_id.values() if c.alive]
+        self.unread = {c.index for c in living if c.vitals.step > self._at_call.get(c.index, -1)}
+        self._at_call = {c.index: c.vitals.step for c in living}
+        self._repeats = 0
 
     def was_read(self, clock: Clock) -> None:
-        """One of them was; those that died meanwhile are not waited for."""
+        """One of them was; those that died meanwhile are not waited for, nor is any for long."""
+        if clock.index not in self.unread:
+            self._repeats += 1
         self.unread.discard(clock.index)
         self.unread &= {c.index for c in self._by_id.values() if c.alive}
+        if self._repeats >= MOST_REPEATS:
+            self.unread.clear()
+
+    def retire(self) -> list[int]:
+        """Let go of those whose optimiser is gone and of which nothing is to come; their indices."""
+        gone = {key: c for key, c in self._by_id.items() if not c.alive and c.vitals.settled}
+        for key, clock in gone.items():
+            self._most = max(self._most, clock.vitals.step)
+            del self._by_id[key]
+        return [clock.index for clock in gone.values()]
 
     def clear(self) -> None:
         """Let go of all of them."""
@@ -68,15 +90,16 @@ class Clocks:
             self._by_id[-1 - dead.index] = self._by_id.pop(id(optimizer))
         if self._chosen and id(optimizer) not in self._chosen:
             return None
-        clock = Clock(len(self._by_id), optimizer)
+        clock = Clock(self._made, optimizer)
         parameters = clock.parameters()
         if self.given and not any(self._names.owner(p) is not None for p in parameters):
             return None
         if not self.given:
             self._names.search(parameters)
             self._names.adopt(parameters)
-        if not self._by_id:
+        if not self._made:
             self.started = perf_counter()
+        self._made += 1
         self._by_id[id(optimizer)] = clock
         self.unread.add(clock.index)
         return clock

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from time import perf_counter
 from typing import Any
 
+import numpy as np
 import torch
 
 from defib.capture import twice
@@ -134,6 +135,7 @@ class Curvatures:
             self._failed(error)
         return perf_counter() - start
 
+    @np.errstate(all="ignore")  # whatever the script has asked numpy to do
     def _begin(self, tensors: tuple[torch.Tensor, ...], clocks: list[Clock]) -> None:
         living = [clock for clock in clocks if clock.alive]
         if len(living) > 1:
@@ -213,6 +215,7 @@ class Curvatures:
         self._last = now
         return now - start
 
+    @np.errstate(all="ignore")
     def _conclude(self, clock: Clock, pending: _Pending) -> None:
         """Write it, if the optimiser is given the gradient that the measurement was made of."""
         own = {id(p): p for p in clock.parameters()}

@@ -66,7 +66,8 @@ class ObjectiveReading:
         with torch.no_grad():
             table = _confusion(graph.loss_node) if graph.loss_node is not None else None
             token = _token(graph.first)
-        tail = [missing.expand(2) if token is None else token, torch.empty(0) if table is None else table]
+        none = missing.new_empty(0)
+        tail = [missing.expand(2) if token is None else token, none if table is None else table]
         tail = [part.to(loss.device, torch.float64).flatten() for part in tail]
         self._transfer = Transfer(torch.cat([torch.stack(row), *tail]))
 
@@ -125,7 +126,7 @@ def _output(last: Producer) -> dict[str, torch.Tensor]:
 
 def _targets(node: Node) -> dict[str, torch.Tensor]:
     prediction, target = saved_tensor(node, "self"), saved_tensor(node, "target")
-    if prediction is None or target is None or not target.numel():
+    if prediction is None or target is None or not target.numel() or not prediction.numel():
         return {}
     values = _spread("prediction", prediction)
     if node.name() in _CLASS_LOSSES:
@@ -170,7 +171,8 @@ def _written(written: Written) -> dict[str, torch.Tensor]:
     values["broadcast"] = _number(float(written.stretched), y)
     if written.operation != "AbsBackward0":
         return values | _variance(y)
-    values["constant_loss"] = (y - y.median(0).values).abs().mean()
+    # Not torch.median: on a GPU it raises where the script asks for deterministic algorithms.
+    values["constant_loss"] = (y - y.sort(0).values[(len(y) - 1) // 2]).abs().mean()
     values["compared"] = _number(y.shape[0], y)
     return values
 

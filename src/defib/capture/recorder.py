@@ -11,6 +11,7 @@ from math import isfinite
 from time import perf_counter
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -45,6 +46,8 @@ _MOST_READ = 64
 _MOST_LOSSES = 4096
 _IN_BACKWARD = -1
 _graph_task = torch._C._current_graph_task_id  # see capture.taps for why it is looked up once
+_quiet = np.errstate(all="ignore")
+"""A script may have asked numpy to warn or to raise; that is not meant for what is counted in here."""
 
 
 class Recorder:
@@ -83,7 +86,7 @@ class Recorder:
         self.autopsies: Autopsies | None = None
         self.curvatures: Curvatures | None = None
         self._armed = True
-        self._stepped: list[Clock] = []
+        self._stepped: dict[int, Clock] = {}
         self._scale: Scalar | None = None
         self._leftover: torch.Tensor | None = None
         self._may_be_scaled = True
@@ -100,6 +103,7 @@ class Recorder:
         """Steps of the optimiser that took most."""
         return self._clocks.steps
 
+    @_quiet
     def renew(self) -> None:
         """The network was changed by a treatment: look at it anew, at the next step."""
         self._drain(wait=True)
@@ -147,7 +151,7 @@ class Recorder:
 
     def _hear(self, tensors: tuple[torch.Tensor, ...], nested: bool) -> torch.Tensor | None:
         """Keep the loss, if ``backward`` was called on one; returns it."""
-        if nested or len(tensors) != 1 or tensors[0].numel() != 1:
+        if nested or len(tensors) != 1 or tensors[0].numel() != 1 or tensors[0].is_complex():
             return None
         tensor = tensors[0]
         loss = scalar(tensor)
@@ -158,6 +162,7 @@ class Recorder:
             self._blame(tensor)
         return tensor
 
+    @_quiet
     def _read(self, tensors: tuple[torch.Tensor, ...], nested: bool, first: bool) -> Reading | None:
         """Walk the graph of what is being trained, and read it."""
         roots = [t.grad_fn for t in tensors if t.grad_fn is not None]
@@ -177,6 +182,7 @@ class Recorder:
             self._objectives.append((ObjectiveReading(graph, loss, self._leftover), self._scale))
         return Reading(graph, preactivations=True)
 
+    @_quiet
     def backward_ended(self, reading: Reading) -> None:
         """That backward has run."""
         start = perf_counter()
@@ -184,13 +190,14 @@ class Recorder:
             raise fault
         self.summary.unread(reading.unread)
         self._collected.append((reading.collect(), self._scale))
-        for clock in self._stepped:  # an optimiser that steps inside backward is ahead of the reading
+        for clock in self._stepped.values():  # an optimiser inside backward is ahead of the reading
             self._attribute(clock)
         self._reading_cost += perf_counter() - start + reading.seconds
 
     def _concerns(self, roots: list[Any]) -> bool:
         return any(self.names.owner(p) is not None for p in parameters_below(roots))
 
+    @_quiet
     def _blame(self, loss: torch.Tensor) -> None:
         """Find out where a non-finite loss came from while its graph is still there."""
         self._drain(wait=True)
@@ -225,7 +232,7 @@ class Recorder:
         if self._armed or clock.planned is None:
             self._plan(clock)
         clock.tick(optimizer, self._heard)
-        self._stepped.append(clock)
+        self._stepped[clock.index] = clock
         if self.autopsies is not None:
             before = perf_counter()
             self.governor.spent += self.autopsies.step(clock, optimizer)  # asked for: not of the budget
@@ -256,7 +263,7 @@ class Recorder:
         if uses_closure:
             self._plan(clock)
             clock.tick(optimizer, self._heard)
-            self._stepped.append(clock)
+            self._stepped[clock.index] = clock
             self._attribute(clock)
         if self._armed:
             self._after_step(clock, start)
@@ -287,6 +294,7 @@ class Recorder:
             clock.plan(self.names, self.summary.feeding)
             self.summary.planned(clock)
 
+    @_quiet
     def _before_step(self, clock: Clock) -> None:
         if not clock.has_scaler:
             clock.look_for_scaler()
@@ -308,6 +316,7 @@ class Recorder:
                 self._arrivals.objective(step, objective, clock.scales(at_backward))
         self._objectives.clear()
 
+    @_quiet
     def _after_step(self, clock: Clock, start: float) -> None:
         """Finish a sampled step: update norms, numbers of earlier readings that have arrived."""
         self._sizes.after(clock)
@@ -327,6 +336,7 @@ class Recorder:
 
     # -- from numbers to the record -----------------------------------------
 
+    @_quiet
     def _drain(self, wait: bool, only: Clock | None = None) -> None:
         for clock in [only] if only is not None else self._clocks.all:
             for drained in clock.vitals.drain(wait):
@@ -343,6 +353,7 @@ class Recorder:
                 if drained.bad is not None:
                     self.summary.bad_gradient(clock, *drained.bad)
 
+    @_quiet
     def flush(self, wait: bool = False) -> None:
         """What has been seen goes to the sink.
 
@@ -357,8 +368,12 @@ class Recorder:
         self._sink_seconds += written
         elapsed = self._last_step - self._clocks.started
         clocks = self._clocks.all
-        self.summary.flush(clocks, self.governor, elapsed, last=wait)
+        everything = self.summary.flush(clocks, self.governor, elapsed, last=wait)
         self._custody.keep(clocks, self._stepping, last=wait)
+        for index in self._clocks.retire() if everything else ():
+            self._sizes.forget(index)
+            if self.autopsies is not None:
+                self.autopsies.forget(index)
         cost = written + perf_counter() - start
         shortest, longest = FLUSH_SECONDS
         self._flush_seconds = min(max(shortest, 3 * cost / max(self.governor.budget, 1e-6)), longest)

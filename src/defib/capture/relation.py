@@ -37,7 +37,7 @@ def relation(entries: Sequence[Producer], targets: torch.Tensor) -> dict[str, to
         model takes several inputs: what one of them does not tell, two of them may.
     """
     x = _only_input(entries)
-    if x is None or not targets.ndim or len(targets) < _FEWEST_SAMPLES:
+    if x is None or not targets.ndim or len(targets) < _FEWEST_SAMPLES or not targets.numel():
         return {}
     count = min(len(targets), _MOST_SAMPLES)
     apart = _centred(_apart(targets[:count]))

@@ -215,6 +215,8 @@ class Custody:
         producer = tap.producer
         if known is not None or producer is None or not tap.direct:
             return known if tap.direct else None
+        if any(p.numel() == 0 for p in producer.parameters):
+            return None
         if not tap.activation.may_die(tap.wiring.options) or not all(map(is_plain, producer.parameters)):
             return None
         if producer.owner.path != path or not can_be_read(producer.node, producer.parameters):

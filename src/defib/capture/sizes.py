@@ -31,6 +31,12 @@ class Sizes:
         self._starts.clear()
         self.secants.clear()
 
+    def forget(self, index: int) -> None:
+        """An optimiser is gone."""
+        self._norms.pop(index, None)
+        self._starts.pop(index, None)
+        self.secants.waiting.pop(index, None)
+
     def meet(self, clock: Clock) -> None:
         """Right before any step: the one before it may have been sampled."""
         met = self.secants.meet(clock.index, _trained(clock), clock.scale_on_gradients())

@@ -169,8 +169,12 @@ class Summary:
         order = {layer.path: i for i, layer in enumerate(self._names.layers())}
         return max(layers, key=lambda path: order.get(path, -1), default="")
 
-    def flush(self, clocks: list[Clock], governor: Governor, elapsed: float, last: bool) -> None:
-        """What changed goes to the sink; large things now and then only, unless it is the last time."""
+    def flush(self, clocks: list[Clock], governor: Governor, elapsed: float, last: bool) -> bool:
+        """What changed goes to the sink; large things now and then only, unless it is the last time.
+
+        Returns:
+            Whether all that is known of the units' liveness was among it.
+        """
         if self._changed:
             layers = [replace(x, optimizer=self._owner.get(x.path, -1)) for x in self._names.layers()]
             self._sink.layers(tuple(layers))
@@ -181,7 +185,8 @@ class Summary:
         self._confusion.write()
         self._tokens.write()
         now = monotonic()
-        if last or now >= self._next_liveness:
+        everything = last or now >= self._next_liveness
+        if everything:
             units = sum(len(state.alive_steps) for c in clocks for state in c.vitals.states.values())
             self._next_liveness = now + 12 * units / _LIVENESS_BYTES_A_SECOND
             for clock in clocks:
@@ -189,6 +194,7 @@ class Summary:
         for clock in clocks:
             self._sink.optimizer(clock.index, clock.facts())
         self._sink.facts(self._facts(governor, elapsed))
+        return everything
 
     def _liveness(self, clock: Clock) -> None:
         batch = clock.samples / clock.batches if clock.batches else 0.0

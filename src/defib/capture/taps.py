@@ -29,6 +29,10 @@ _Tensor = torch.Tensor
 _is_compiling = torch.compiler.is_compiling
 _dispatch_modes = torch._C._len_torch_dispatch_stack
 _modules = sys.modules
+# While a CUDA graph is captured, what we did would be replayed with it, or break it off. To ask may make a
+# context on the GPU, so that is done only once the script has made one.
+_cuda = torch.cuda
+_is_capturing = torch.cuda.is_current_stream_capturing
 
 
 class Watch:
@@ -107,6 +111,7 @@ def backward(*args: Any, **kwargs: Any) -> None:
         _is_compiling()
         or _dispatch_modes()
         or (compiled is not None and getattr(compiled, "compiled_autograd_enabled", False))
+        or (_cuda._initialized and _is_capturing())
     ):
         return _original_backward(*args, **kwargs)
     tensors = args[0] if args else kwargs.get("tensors", ())
@@ -152,7 +157,7 @@ def _uses_closure(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
 
 def _step_begins(optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
     global _ending  # noqa: PLW0603
-    if _is_compiling() or _dispatch_modes():
+    if _is_compiling() or _dispatch_modes() or (_cuda._initialized and _is_capturing()):
         return
     _ending = False
     closure = _uses_closure(args, kwargs) if kwargs or len(args) > 1 else False
@@ -168,7 +173,7 @@ def _step_begins(optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> No
 
 def _step_ended(optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
     # Most steps are concluded before they are taken. A traced step may read this: outside of one it is False.
-    if not _ending or _is_compiling() or _dispatch_modes():
+    if not _ending or _is_compiling() or _dispatch_modes() or (_cuda._initialized and _is_capturing()):
         return
     for watch in _watches:
         try:

@@ -23,7 +23,7 @@ from defib.capture.kernels import row_liveness
 from defib.capture.liveness import UnitState
 from defib.core.reading import EPISODE_STEPS
 
-_GONE = torch.empty(0)
+_GONE = torch.empty(0, device="cpu")
 _cat = torch.cat  # a look into the torch module's large dict costs a cold step more than the call itself
 SILENCE = EPISODE_STEPS
 """Steps without a gradient that are taken for an event."""
@@ -99,7 +99,9 @@ class Vitals:
         self._bounds = np.cumsum([0, *(t.units for t in targets)])
         self._capacity = int(np.clip(_BYTES // max(4 * int(self._bounds[-1]), 1), 4, 2048))
         for target in targets:
-            self.states.setdefault(target.path, UnitState.unborn(target.units))
+            known = self.states.get(target.path)
+            if known is None or len(known.last_alive) != target.units:  # exchanged for one of another size
+                self.states[target.path] = UnitState.unborn(target.units)
 
     def release(self) -> None:
         """Let go of the parameters; steps that wait can still be drained."""
@@ -120,6 +122,11 @@ class Vitals:
     def waiting(self) -> int:
         """Steps that wait to be drained."""
         return self.step - self._start
+
+    @property
+    def settled(self) -> bool:
+        """Nothing waits to be drained or is on its way to the host."""
+        return not self.waiting and not self._under_way
 
     @property
     def full(self) -> bool:

@@ -64,7 +64,7 @@ def _key(bits: int) -> int:
 
 
 def single(values: ArrayLike) -> NDArray[np.float32]:
-    """``values`` as float32, without numpy's warning where they are too large for it.
+    """``values`` as float32; numpy neither warns nor raises where they are too large or too small for it.
 
     A finite number beyond float32 becomes its largest, not infinity: a loss of 1e40 is a large
     loss, not one that is no number.
@@ -78,7 +78,7 @@ def single(values: ArrayLike) -> NDArray[np.float32]:
     wide = np.asarray(values)
     if wide.dtype == np.float32:
         return wide.copy()
-    with np.errstate(over="ignore"):
+    with np.errstate(all="ignore"):  # a script may have asked numpy to raise, for underflow too
         narrow = wide.astype(np.float32)
     if np.isinf(narrow).any():
         kept = np.isfinite(wide) & np.isinf(narrow)

@@ -114,7 +114,7 @@ def lanczos(
         size = max(map(abs, (*diagonal, *beside)))
         if length <= 50 * torch.finfo(start.dtype).eps * max(size, 1e-300):
             beside.append(0.0)
-            fresh = torch.randn(n, generator=generator, dtype=torch.float64).to(start)
+            fresh = torch.randn(n, generator=generator, dtype=torch.float64, device="cpu").to(start)
             rest, length = _orthogonal(fresh, basis[: step + 1])
         else:
             beside.append(length)

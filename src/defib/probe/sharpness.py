@@ -140,10 +140,10 @@ class _Hessian:
         if not pairs:
             return torch.zeros_like(v)
         found = _derived([g for g, _ in pairs], self._leaves, along=[p.to(g.dtype) for g, p in pairs])
-        image = self.vector([0.0 if f is None else f for f in found])
-        if not bool(torch.isfinite(image).all()):
+        image = self.vector([0.0 if f is None else f for f in found]) * self._factor
+        if not bool(torch.isfinite(image.norm())):  # a product may be finite, and its square not
             raise Declined("the second derivative is not finite")
-        return image * self._factor
+        return image
 
     def vector(self, values: "list[Tensor | float]") -> Tensor:
         """One number for each entry, from a number or a tensor for each leaf, ``(P,)``."""
@@ -177,7 +177,7 @@ def _derived(of: Any, leaves: Any, *, along: Any = None, create_graph: bool = Fa
 def _largest(product: Callable[[Tensor], Tensor], space: _Hessian, before: Tensor | None) -> _Found:
     """Largest eigenvalue of a symmetric matrix on the space of the parameters."""
     generator = torch.Generator().manual_seed(1 + space.made)  # Lanczos has the seed 0 itself
-    start = torch.randn(space.count, generator=generator, dtype=space.kind).to(space.device)
+    start = torch.randn(space.count, generator=generator, dtype=space.kind, device="cpu").to(space.device)
     start = start / start.norm()
     warm = before is not None and before.shape == start.shape and before.device == start.device
     if warm:
