@@ -1,10 +1,14 @@
 """Silence about a run that was seen not to learn is no health, and no cause is named without proof."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from torch import nn
 
+import defib
 from defib.core.cause import Cause
 from defib.core.diagnosis import Verdict
 from defib.core.finding import Severity
@@ -147,3 +151,29 @@ def test_too_few_steps_with_a_loss_that_is_no_number_are_sick_all_the_same() -> 
     found = diagnose(classified(loss))
     assert found.verdict is Verdict.SICK
     assert Cause.TOO_SHORT not in [f.cause for f in found.findings]
+
+
+def test_of_a_real_run_that_still_goes_on_nothing_is_said_of_its_steps_before_it_has_taken_many(
+    tmp_path: Path,
+) -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 2))
+    optimizer = torch.optim.SGD(model.parameters(), lr=1e-6)
+    x, y = torch.randn(64, 8), torch.randint(2, (64,))
+
+    def train(steps: int) -> None:
+        for _ in range(steps):
+            optimizer.zero_grad()
+            nn.functional.cross_entropy(model(x), y).backward()
+            optimizer.step()
+
+    with defib.watch(model, optimizer, output=tmp_path / "run.rec") as run:
+        train(79)
+        early = run.view
+        train(171)
+        late = run.view
+    assert (early.facts["status"], early.steps) == ("running", 79)
+    assert Cause.STEPS_TOO_SMALL not in alarms(early)
+    assert Cause.STEPS_TOO_SMALL in alarms(replace(early, facts={**early.facts, "status": "finished"}))
+    assert late.facts["status"] == "running"
+    assert Cause.STEPS_TOO_SMALL in alarms(late)

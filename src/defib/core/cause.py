@@ -174,6 +174,8 @@ class Cause(StrEnum):
     """Most samples of one class are answered with one other class."""
     REPEATED_TOKEN = "repeated-token"
     """Most tokens of the input are one and the same."""
+    PADDING_IN_LOSS = "padding-in-loss"
+    """The loss counts the padding's labels, which make up most of it, like any others."""
     CAUSE_NOT_FOUND = "cause-not-found"
     """It was measured that nothing is learned, and none of the causes looked for was found."""
     NO_DATA = "no-data"

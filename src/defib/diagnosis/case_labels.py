@@ -36,6 +36,20 @@ def forgetting_loss() -> Array:
     return np.asarray(3.3 * np.exp(-0.03 * (np.arange(200) % 50)))
 
 
+def seldom_loss() -> Array:
+    """A loss that falls to almost nothing, but for a jump on every thirtieth step."""
+    loss = falling_loss(end=0.001)
+    loss[::30] += 0.15
+    return loss
+
+
+def uneven_loss() -> Array:
+    """A loss that falls to almost nothing, every thirtieth fifteen times the others and yet small."""
+    loss = falling_loss(end=0.001) ** 2
+    loss[::30] *= 15
+    return np.asarray(loss)
+
+
 def binary(low: float, high: float = 1.0, loss: Array | None = None) -> RunView:
     """A binary classification with labels from ``low`` to ``high``."""
     name = "BinaryCrossEntropyWithLogitsBackward0"

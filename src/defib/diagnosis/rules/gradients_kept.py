@@ -26,8 +26,9 @@ and stays above that of the best constant.
 ## False alarms
 
 Accumulation over several batches leaves gradients between backwards, not after a step: only the
-first backward after a step is looked at. With several optimisers gradients may be left on purpose
-for the other one, and nothing is said. In a run that learns it is information.
+first backward after a step is looked at, and one that finds none is enough for silence. With several
+optimisers gradients may be left on purpose for the other one, and nothing is said. In a run that learns
+it is information.
 
 ## References
 
@@ -66,10 +67,11 @@ class GradientsKept(Rule):
     limits = (
         Limit(
             name="readings",
-            default=5,
+            default=2,
             unit="readings",
             meaning="fewest readings, all of which found old gradients",
-            reason="one step may be read while a loop is still warming up; five are a habit",
+            reason="every run has three readings, however dear they are, and the first of them has no step "
+            "before it; once may be an accident, and what was never otherwise is a habit",
         ),
     )
     consequences = harms(
@@ -113,6 +115,15 @@ class GradientsKept(Rule):
             build=lambda: _left(falling_loss(), 1.0),
             expect=(Expected(cause=Cause.GRADIENTS_KEPT, severity=Severity.INFO),),
         ),
+        Case(
+            name="steps so short that the budget allows three readings, the first before any step",
+            build=lambda: _seldom_read(_left(relapsing_loss(), 1.0), 3),
+            expect=(Expected(cause=Cause.GRADIENTS_KEPT, severity=Severity.ERROR),),
+        ),
+        Case(
+            name="a single reading of what a step left",
+            build=lambda: _seldom_read(_left(relapsing_loss(), 1.0), 2),
+        ),
         Case(name="gradients are set to zero", build=lambda: _left(relapsing_loss(), 0.0)),
         Case(name="the last layer belongs to no optimiser", build=lambda: _owned_by_none(falling_loss())),
         Case(name="a record that does not tell", build=lambda: _left(relapsing_loss(), float("nan"))),
@@ -123,6 +134,15 @@ def _owned_by_none(loss: np.ndarray[tuple[int], np.dtype[np.float64]]) -> RunVie
     """The same, and the optimiser was made before the last layer."""
     run = _left(loss, 1.0)
     return replace(run, layers=tuple(replace(layer, optimizer=-1) for layer in run.layers))
+
+
+def _seldom_read(run: RunView, readings: int) -> RunView:
+    """The same with that many readings, the first of which cannot tell."""
+    assert run.objective is not None
+    columns = {name: values[:readings].copy() for name, values in run.objective.columns.items()}
+    columns["leftover"][0] = np.nan
+    steps = run.objective.steps[:readings]
+    return replace(run, objective=replace(run.objective, steps=steps, columns=columns))
 
 
 def _left(loss: np.ndarray[tuple[int], np.dtype[np.float64]], left: float) -> RunView:

@@ -41,7 +41,8 @@ A scalar target stretched over a batch (the "real" and "fake" of a GAN) is meant
 reported; neither are constant targets with several optimisers. Constant labels are reported only
 once the loss has fallen to almost nothing: a contrastive loss has constant labels, too, and never
 gets there. A label so rare that no batch read held it shows in the loss, which is heard on every step and
-jumps where the label occurs: then nothing is said. Masked language models ignore 85 % of the labels, far
+jumps where the label occurs: then nothing is said. Jumps far smaller than such a label's cost (dropout makes
+them) are none. Masked language models ignore 85 % of the labels, far
 from the limit.
 
 ## References
@@ -59,7 +60,15 @@ from defib.core.evidence import Evidence
 from defib.core.finding import Finding, Severity
 from defib.core.objective import Objective
 from defib.core.run import RunView
-from defib.diagnosis.case_labels import binary, compared, forgetting_loss, in_order, labelled
+from defib.diagnosis.case_labels import (
+    binary,
+    compared,
+    forgetting_loss,
+    in_order,
+    labelled,
+    seldom_loss,
+    uneven_loss,
+)
 from defib.diagnosis.cases import falling_loss, flat_loss
 from defib.diagnosis.measures.answer import Answer, answer
 from defib.diagnosis.measures.labels import always_one_label, dearest_late, samples_of, without_spikes
@@ -267,7 +276,8 @@ class LabelOrData(Rule):
         if not always_one_label(objective) or len(run.optimizers) != 1 or count < _FEWEST:
             return None
         samples = samples_of(run, objective)
-        solved = state.state.end <= self.limit("solved") * state.state.start and without_spikes(run.loss)
+        learned = state.state.end <= self.limit("solved") * state.state.start
+        solved = learned and without_spikes(run.loss, samples)
         stuck = state.state.stuck and samples * count >= self.limit("labels")
         if samples < self.limit("samples") or not (solved or stuck):
             return None
@@ -312,8 +322,13 @@ class LabelOrData(Rule):
             expect=(Expected(cause=Cause.CONSTANT_LABELS, severity=Severity.ERROR),),
         ),
         Case(
+            name="every answer should be yes, and dropout makes the losses differ by tens of times",
+            build=lambda: binary(1.0, loss=uneven_loss()),
+            expect=(Expected(cause=Cause.CONSTANT_LABELS, severity=Severity.ERROR),),
+        ),
+        Case(
             name="so few should be yes that no batch read held one, and the loss shows them",
-            build=lambda: binary(0.0, 0.0, loss=_seldom()),
+            build=lambda: binary(0.0, 0.0, loss=seldom_loss()),
         ),
         Case(name="labels of 0 and 1 for a binary cross-entropy", build=lambda: binary(0.0)),
         Case(
@@ -350,10 +365,3 @@ class LabelOrData(Rule):
             build=lambda: labelled(falling_loss(end=1.0), classes=1.0, constant_loss=0.0),
         ),
     )
-
-
-def _seldom() -> np.ndarray[tuple[int], np.dtype[np.float64]]:
-    """A loss that falls to almost nothing, but for a jump on every thirtieth step."""
-    loss = falling_loss(end=0.001)
-    loss[::30] += 0.15
-    return loss

@@ -32,7 +32,9 @@ size, and the loss comes down to what the best constant costs.
 Fine-tuning moves the weights of a trained network little, but its loss is far below that of a
 constant: it is not reported. Neither is a run that learns, unless all of its steps go the same way
 and it is far from its end (a warm-up that never ends), nor one whose way is a random walk. Where
-gradients vanish or units are dead, that is the finding, and this one is listed under it.
+gradients vanish or units are dead, that is the finding, and this one is listed under it. Of a run that still
+goes on nothing is said in its first steps, nor while its learning rate rises: how far it will get is not
+known yet.
 
 ## References
 
@@ -113,7 +115,8 @@ class LrTooLow(Rule):
             name="steps",
             default=200,
             unit="steps",
-            meaning="fewest steps over which a straight way is held against the run",
+            meaning="fewest steps over which a straight way is held against the run, and fewest of a run "
+            "that still goes on",
             reason="a direction that holds for hundreds of steps allows steps hundreds of times larger",
         ),
         Limit(
@@ -146,6 +149,8 @@ class LrTooLow(Rule):
             yield zero
             return
         steps = pace(run)
+        if self._too_early(run):
+            return
         blind = state.state.outcome in {Outcome.UNKNOWN, Outcome.DIVERGING} or state.state.relapsed
         if steps is None or blind or not _any_gradient(run):
             return
@@ -171,6 +176,19 @@ class LrTooLow(Rule):
             evidence=(*steps.evidence, *_direction(run), *state.evidence),
             since_step=0,
         )
+
+    def _too_early(self, run: RunView) -> bool:
+        """Whether a run still goes on, and it is not known yet how far its steps will lead.
+
+        The way grows with every step, and under a warm-up faster than their number.
+
+        Returns:
+            True in the first steps, and while the rate of any optimiser is above its usual one.
+        """
+        if run.facts.get("status") != "running":
+            return False
+        rates = [o.lr.values for o in run.optimizers if len(o.lr) > 1]
+        return run.steps < self.limit("steps") or any(bool(rate[-1] > np.median(rate)) for rate in rates)
 
     def _creeps(self, run: RunView, state: Answer, steps: Pace) -> bool:
         """Whether a run that learns could have had the same in far fewer steps, and is far from its end.
@@ -256,6 +274,19 @@ class LrTooLow(Rule):
             build=lambda: stepped(_walk(falling_loss(start=1.0, end=0.9), 0.0), lr=0.0),
             expect=(Expected(cause=Cause.LR_ZERO, severity=Severity.WARNING, since_step=0),),
         ),
+        Case(
+            name="a run that still goes on, and has only begun",
+            build=lambda: _going(_walk(flat_loss(79), 1e-5)),
+        ),
+        Case(
+            name="a run that still goes on, while its rate rises",
+            build=lambda: _going(stepped(_walk(flat_loss(400), 1e-5), lr=[i * 1e-6 for i in range(400)])),
+        ),
+        Case(
+            name="a run that still goes on, long enough to tell",
+            build=lambda: _going(_walk(flat_loss(400), 1e-5)),
+            expect=(Expected(cause=Cause.STEPS_TOO_SMALL, severity=Severity.ERROR),),
+        ),
         Case(name="fine-tuning", build=lambda: _walk(falling_loss(start=0.9, end=0.2), 1e-5)),
         Case(name="usual steps in a network that learns", build=lambda: _walk(falling_loss(), 1e-3)),
     )
@@ -266,6 +297,11 @@ def _walk(loss: np.ndarray[tuple[int], np.dtype[np.float64]], ratio: float, cove
     sizes = {"fc1.weight": (1.0, ratio), "fc1.bias": (0.0, ratio), "head.weight": (1.0, ratio)}
     run = run_of(Plan(path="fc1"), loss=loss, norms=sizes_of(sizes, end={"fc1.bias": covered}))
     return replace(run, objective=objective_of({**CLASSES, "loss": 2.2}))
+
+
+def _going(run: RunView) -> RunView:
+    """The same, while its script is still at work."""
+    return replace(run, facts={**run.facts, "status": "running"})
 
 
 def _straight(

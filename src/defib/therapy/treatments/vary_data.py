@@ -43,6 +43,8 @@ _WORDS = {
     Cause.REPEATED_TOKEN: "sort sequences of like length into one batch, or cut the padding: most tokens "
     "of the "
     "input are the same one",
+    Cause.PADDING_IN_LOSS: "leave the padding out of the loss: CrossEntropyLoss(ignore_index=...) with the "
+    "label that padded positions carry, or index predictions and targets with a mask",
 }
 
 
