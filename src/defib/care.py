@@ -9,6 +9,7 @@ step, when no graph of the stepping parameters is waiting for its backward pass.
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 from defib.core.errors import DefibError, Refused
 from defib.core.prescription import Prescription, Safety
@@ -39,7 +40,8 @@ class Care:
 
         self._order = order
         self._ward: Ward | None = None
-        self._steps: dict[int, int] = {}
+        # Weak: a later optimiser may get the number that a discarded one had in memory.
+        self._steps: WeakKeyDictionary[torch.optim.Optimizer, int] = WeakKeyDictionary()
         self._vigil = Vigil() if order.auto else None
         self._handles: list[Any] = [register_optimizer_step_pre_hook(self._before)]
 
@@ -59,14 +61,14 @@ class Care:
 
     def _before(self, optimizer: "torch.optim.Optimizer", _args: Any, _kwargs: Any) -> None:
         ward, vigil = self._ward, self._vigil
-        if ward is None or self._steps.get(id(optimizer)):
+        if ward is None or self._steps.get(optimizer):
             return
-        if vigil is not None:
-            self._safely(ward, lambda: vigil.begin(ward, optimizer))
         self._safely(ward, lambda: self._give_all(ward, optimizer, 0, dropping=True))
+        if vigil is not None:  # what was asked for belongs to the start that is gone back to
+            self._safely(ward, lambda: vigil.begin(ward, optimizer))
 
     def _after(self, optimizer: "torch.optim.Optimizer", _args: Any, _kwargs: Any) -> None:
-        step = self._steps[id(optimizer)] = self._steps.get(id(optimizer), 0) + 1
+        step = self._steps[optimizer] = self._steps.get(optimizer, 0) + 1
         ward, vigil = self._ward, self._vigil
         if ward is None:
             return
@@ -82,13 +84,16 @@ class Care:
                 continue  # it is in the record
             if dropping and prescription.safety is not Safety.SETTINGS:
                 optimizer.zero_grad(set_to_none=True)
+            if self._vigil is not None and not dropping:
+                self._vigil.ordered(ward, optimizer, step)
 
     def _give(
         self, ward: Ward, optimizer: "torch.optim.Optimizer", prescription: Prescription, step: int
     ) -> None:
         from defib.therapy.gather import gather
 
-        give(gather(optimizers=(optimizer,)), prescription, lambda data: ward.tell(step, data))
+        states = gather(optimizers=(optimizer,))
+        give(states, prescription, lambda data: ward.tell(step, data), meeting=f"order/{step}")
         ward.treated()
 
     def _safely(self, ward: Ward, act: Callable[[], None]) -> None:

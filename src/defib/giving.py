@@ -46,7 +46,11 @@ def words_of(prescription: Prescription) -> dict[str, Any]:
 
 
 def give(
-    states: "tuple[TrainState, ...]", prescription: Prescription, tell: "Callable[[dict[str, Any]], None]"
+    states: "tuple[TrainState, ...]",
+    prescription: Prescription,
+    tell: "Callable[[dict[str, Any]], None]",
+    *,
+    meeting: str = "",
 ) -> "Receipt":
     """Applies one prescription to the model that it is about, and says so before and after.
 
@@ -54,6 +58,7 @@ def give(
         states: The models that are trained here.
         prescription: What to do.
         tell: Writes an event's data into the record.
+        meeting: When this is, the same on all ranks (the step).
 
     Returns:
         The receipt.
@@ -66,8 +71,8 @@ def give(
     words = words_of(prescription)
     tell({**words, "stage": "planned"})
     try:
-        agree(prescription)
-        receipt = _on_all_ranks(states, prescription)
+        agree(prescription, meeting=meeting)
+        receipt = _on_all_ranks(states, prescription, meeting)
     except Refused as refused:
         tell({**words, "stage": "refused", "why": str(refused)})
         raise
@@ -78,7 +83,7 @@ def give(
     return receipt
 
 
-def _on_all_ranks(states: "tuple[TrainState, ...]", prescription: Prescription) -> "Receipt":
+def _on_all_ranks(states: "tuple[TrainState, ...]", prescription: Prescription, meeting: str) -> "Receipt":
     """Treats here, and takes it back where another rank could not do the same."""
     from defib.therapy.agreement import confirm
     from defib.therapy.engine import treat
@@ -87,9 +92,13 @@ def _on_all_ranks(states: "tuple[TrainState, ...]", prescription: Prescription) 
     try:
         receipt = treat(joined(states), prescription)
     except Refused as refused:
-        confirm(str(refused))
+        confirm(str(refused), meeting=meeting)
         raise
-    elsewhere = confirm("")
+    try:
+        elsewhere = confirm("", meeting=meeting)
+    except BaseException:  # an interruption while it waits for the others
+        receipt.undo(force=True)
+        raise
     if elsewhere:
         receipt.undo(force=True)
         raise Refused(f"{prescription.treatment}: taken back, for another rank could not ({elsewhere})")

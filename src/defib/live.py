@@ -125,7 +125,7 @@ class LiveRun(AnyRun):
         wanted = care.named(what, dose) if isinstance(what, str) else what or self._first_prescription()
         step = self._session.steps
         states = self._vault.lend(self._states())
-        receipt = care.give(states, wanted, lambda data: self.tell(step, data))
+        receipt = care.give(states, wanted, lambda data: self.tell(step, data), meeting=f"run/{step}")
         self.treated()
         return receipt
 

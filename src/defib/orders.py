@@ -1,14 +1,19 @@
 """What ``defib run --treat`` asks for, understood: words and files become prescriptions."""
 
+import difflib
 import json
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from defib.core.cause import Cause
 from defib.core.errors import UsageError
 from defib.core.prescription import PLAN, Dose, Prescription, Safety, Value
+
+if TYPE_CHECKING:
+    from defib.core.catalogue import Outline
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,7 +66,7 @@ def check_order(words: Iterable[str]) -> None:
         words: As there.
 
     Raises:
-        UsageError: If a word cannot be understood.
+        UsageError: If a word cannot be understood, or a dose has a name that the treatment does not take.
         NotFound: If there is no treatment of that name.
     """  # noqa: DOC502 - what is called raises it
     from defib.core.catalogue import outlines
@@ -75,6 +80,25 @@ def check_order(words: Iterable[str]) -> None:
             treatment(each.slug)
         elif "Advice" in ours[each.slug].bases:
             raise UsageError(_ONLY_SOURCE.format(each.slug))
+        else:
+            _check_dose(each, ours[each.slug])
+
+
+def _check_dose(wanted: "_Wanted", page: "Outline") -> None:
+    """Refuses a name that the treatment's page does not have under its heading Dose.
+
+    Raises:
+        UsageError: With the nearest name, if there is one.
+    """
+    section = page.text.partition("\nDose:\n")[2].partition("\nSafety:\n")[0]
+    known = re.findall(r"``(\w+)``", section)
+    for name in wanted.dose:
+        if name in known:
+            continue
+        near = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
+        takes = f"it takes {', '.join(known)}" if known else "it takes no dose"
+        hint = f"did you mean {near[0]}?" if near else f"{takes} (defib explain {page.slug})"
+        raise UsageError(f"--treat {wanted.slug}: there is no {name!r} in its dose; {hint}")
 
 
 _ONLY_SOURCE = "--treat {}: only the source can be changed; see defib prescribe"

@@ -51,6 +51,9 @@ class _OnTrial:
         broken: The weights were no numbers right before it.
         others: What could have been given instead, in order.
         healthy: What would have been gone back to before it.
+        before: The weights right before it, to go back to if it is taken back.
+        optimizer: What it was given to is changed after steps of this one alone: right after those of
+            another, a graph of these parameters may wait for its backward pass.
     """
 
     prescription: Prescription
@@ -60,6 +63,8 @@ class _OnTrial:
     broken: bool
     others: tuple[Prescription, ...]
     healthy: "Vault"
+    before: "Vault"
+    optimizer: "torch.optim.Optimizer"
 
 
 class Vigil:
@@ -69,7 +74,7 @@ class Vigil:
         from defib.therapy.alarm import Alarm
         from defib.therapy.vault import Vault
 
-        self._healthy, self._before = Vault(), Vault()
+        self._healthy = Vault()
         self._alarm = Alarm()
         self._next_check = FIRST_CHECK
         self._given: dict[tuple[str, str, str], list[Dose]] = {}
@@ -77,11 +82,27 @@ class Vigil:
         self._done = 0
         self._since = 0
         self._broken = False
+        self._wait = 1
         self._on_trial: _OnTrial | None = None
 
     def begin(self, ward: Ward, optimizer: "torch.optim.Optimizer") -> None:
         """Right before an optimiser's first step: a snapshot of the start."""
         self._keep(ward, optimizer, 0)
+
+    def ordered(self, ward: Ward, optimizer: "torch.optim.Optimizer", step: int) -> None:
+        """A treatment that a person asked for was given: going back must not take it away.
+
+        What was on trial stays, for it could no longer be taken back from under the other.
+
+        Args:
+            ward: The run.
+            optimizer: It has just taken a step.
+            step: Steps that it has taken.
+        """
+        self._on_trial, self._since = None, step
+        self._alarm.forget()
+        if not self._broken:
+            self._keep(ward, optimizer, step)
 
     def stepped(self, ward: Ward, optimizer: "torch.optim.Optimizer", step: int) -> None:
         """Right after a step of the optimiser that has taken the most.
@@ -93,17 +114,28 @@ class Vigil:
         """
         from defib.therapy.aftercare import WINDOW
 
-        breaks = not self._broken and self._alarm.rings(optimizer)
         trial = self._on_trial
-        if breaks:
-            self._broken = True
+        if trial is not None and trial.optimizer is not optimizer:
+            if step < trial.step + 2 * WINDOW:
+                return
+            trial = self._on_trial = None  # its optimiser steps no more
+        if not self._broken and self._alarm.rings(optimizer):
+            self._broken, self._wait = True, 1
+            self._next_check = step + 1  # what is seen by now may not be enough
             self._breaks(ward, optimizer, step)
             return
         if trial is not None and step >= trial.step + WINDOW:
             self._judge(ward, optimizer, step, trial)
         elif step >= self._next_check:
-            self._next_check = 2 * step
+            self._next_check = self._again(step)
             self._check(ward, optimizer, step)
+
+    def _again(self, step: int) -> int:
+        """When to look again: soon while weights are broken, for they learn nothing; ever more rarely."""
+        if not self._broken:
+            return max(FIRST_CHECK, 2 * step)
+        self._wait *= 2
+        return step + self._wait
 
     def _breaks(self, ward: Ward, optimizer: "torch.optim.Optimizer", step: int) -> None:
         """The weights have just become NaN or infinite."""
@@ -113,7 +145,7 @@ class Vigil:
             self._take_back(ward, step, trial, why)
             self._give_one(ward, optimizer, step, trial.others)
             if self._broken:  # nothing else is left to give, but these weights were finite without it
-                self._restore(ward, optimizer, step, trial.prescription, self._before)
+                self._restore(ward, optimizer, step, trial.prescription, trial.before)
         else:
             self._check(ward, optimizer, step)
 
@@ -128,7 +160,7 @@ class Vigil:
         if not why:
             return
         self._take_back(ward, step, trial, why)
-        self._restore(ward, optimizer, step, trial.prescription, self._before)
+        self._restore(ward, optimizer, step, trial.prescription, trial.before)
         self._give_one(ward, optimizer, step, trial.others)
 
     def _take_back(self, ward: Ward, step: int, trial: _OnTrial, why: str) -> None:
@@ -145,7 +177,7 @@ class Vigil:
 
     def _check(self, ward: Ward, optimizer: "torch.optim.Optimizer", step: int) -> None:
         """Diagnoses, and gives the most promising treatment that has not been tried there."""
-        from defib.therapy.agreement import decided
+        from defib.therapy.agreement import decided, said
         from defib.therapy.engine import prescribe
 
         if self._done >= MOST_TREATMENTS:
@@ -153,7 +185,9 @@ class Vigil:
         diagnosis, view = ward.diagnosed(self._since)
         wanted = [p for p in decided(_live(prescribe(diagnosis, view)), str(step)) if self.may(p)]
         if not wanted:
-            if diagnosis.verdict is Verdict.HEALTHY and not self._broken:
+            healthy = "yes" if diagnosis.verdict is Verdict.HEALTHY else ""
+            # The first rank's word: going back to different steps would part the ranks for good.
+            if not self._broken and said(f"healthy/{step}", healthy):
                 self._keep(ward, optimizer, step)
             return
         self._give_one(ward, optimizer, step, wanted)
@@ -208,10 +242,12 @@ class Vigil:
             False if it was refused.
         """
         self._given.setdefault(_key(prescription), []).append(dict(prescription.dose))
-        states = _states(optimizer)
-        self._before.keep(states, step)
+        from defib.therapy.vault import Vault
+
+        states, before = _states(optimizer), Vault()
+        before.keep(states, step)
         try:
-            receipt = give(self._healthy.lend(states), prescription, lambda data: ward.tell(step, data))
+            receipt = self._give(ward, self._healthy.lend(states), prescription, step)
         except Refused:
             return False
         self._done += 1
@@ -223,6 +259,8 @@ class Vigil:
             broken=broken,
             others=others,
             healthy=self._healthy.copy(),
+            before=before,
+            optimizer=optimizer,
         )
         self._since = step
         self._changed(ward)
@@ -249,12 +287,18 @@ class Vigil:
             strength=1.0,
         )
         try:
-            give(vault.lend(_states(optimizer)), back, lambda data: ward.tell(step, data))
+            self._give(ward, vault.lend(_states(optimizer)), back, step)
         except Refused:
             return False
         self._broken = False
         self._changed(ward)
         return True
+
+    @staticmethod
+    def _give(
+        ward: Ward, states: "tuple[TrainState, ...]", prescription: Prescription, step: int
+    ) -> "Receipt":
+        return give(states, prescription, lambda data: ward.tell(step, data), meeting=f"auto/{step}")
 
     def _changed(self, ward: Ward) -> None:
         self._alarm.forget()

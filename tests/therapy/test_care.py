@@ -5,6 +5,7 @@ import subprocess
 import sys
 from datetime import timedelta
 from pathlib import Path
+from random import Random
 
 import pytest
 import torch
@@ -15,9 +16,12 @@ from torch import nn
 import defib
 from defib import care
 from defib.core.errors import NotFound, Refused, UsageError
-from defib.core.prescription import Prescription
+from defib.core.prescription import Prescription, Safety
+from defib.orders import check_order
 from defib.therapy.agreement import agree
+from defib.therapy.engine import treatments
 from defib.therapy.gather import gather
+from defib.therapy.treatment import Treatment
 
 SCRIPT = """
 import torch
@@ -124,6 +128,44 @@ def test_an_order_that_cannot_be_understood_is_one_clear_line(
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("word", "hint"),
+    [
+        ("scale-lr:fctor=3", "did you mean factor?"),
+        ("scale-lr:factor=3,xx=1", "it takes factor, lr"),
+        ("zero-grad:units=[1]", "it takes no dose"),
+    ],
+)
+def test_a_mistyped_dose_is_refused_before_the_script_starts(tmp_path: Path, word: str, hint: str) -> None:
+    (tmp_path / "train.py").write_text("print('started')")
+    for command in (["run", "--treat", word], ["trial", "--arms", word]):
+        words = [sys.executable, "-m", "defib", *command, "train.py"]
+        done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
+        assert (done.returncode, done.stdout) == (64, "")
+        assert done.stderr.count("\n") == 1
+        assert hint in done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["train.py"]
+
+
+def test_an_order_is_checked_without_importing_torch() -> None:
+    code = (
+        "import sys; from defib.orders import check_order; check_order(['scale-lr:factor=3', 'auto'])\n"
+        "assert 'torch' not in sys.modules"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("cls", treatments(), ids=lambda cls: cls.slug)
+def test_every_dose_that_defib_gives_has_the_names_of_the_treatments_page(cls: type[Treatment]) -> None:
+    if cls.safety is Safety.SOURCE:
+        return
+    doses = [case.dose for case in cls.CASES]
+    doses += [cls().drawn(Random(seed), ("a", "b")) for seed in range(20)]
+    for dose in doses:
+        check_order([f"{cls.slug}:{','.join(f'{name}=1' for name in dose)}"])
+
+
 def test_an_order_from_a_file_keeps_lists(tmp_path: Path) -> None:
     entries = [{"treatment": "scale-lr", "dose": {"factor": 0.5, "units": [1, 2]}}]
     (tmp_path / "o.json").write_text(json.dumps(entries))
@@ -162,7 +204,13 @@ def _rank(rank: int, where: str, asks: tuple[float | None, float | None], result
             answer = "agreed"
         except Refused:
             answer = "refused"
-    results.put((rank, answer))
+    dist.barrier()
+    try:  # whoever came in vain the first time meets the others the next time
+        agree(_halved(), timedelta(seconds=20), meeting="later")
+        again = "agreed"
+    except Refused:
+        again = "refused"
+    results.put((rank, answer, again))
     dist.barrier()
 
 
@@ -184,7 +232,8 @@ def test_ranks_do_the_same_or_nothing(
     ]
     for worker in workers:
         worker.start()
-    answers = dict(results.get() for _ in workers)
+    answers = [results.get() for _ in workers]
     for worker in workers:
         worker.join(60)
-    assert answers == expected
+    assert {rank: first for rank, first, _ in answers} == expected
+    assert [again for _, _, again in answers] == ["agreed", "agreed"]

@@ -19,8 +19,11 @@ from defib.core.diagnosis import Diagnosis
 from defib.core.errors import Refused
 from defib.core.prescription import Safety
 from defib.core.run import RunView
+from defib.diagnosis.rule import Case
+from defib.diagnosis.rules.exploding_gradient import ExplodingGradient
 from defib.report.prescription import word
 from defib.report.text import to_text
+from defib.therapy.engine import prescribe
 
 STEPS = 700
 
@@ -256,3 +259,12 @@ def test_a_view_without_treatments_says_nothing_of_them(sick: Path) -> None:
     assert not view.of_kind("treatment")
     assert defib.diagnose(sick).treated == ()
     assert "treated" not in to_text(defib.diagnose(sick))
+
+
+@pytest.mark.parametrize("case", [c for c in ExplodingGradient.CASES if c.expect], ids=lambda c: c.name)
+def test_only_of_an_exponential_that_explodes_the_bound_is_prescribed_and_first(case: Case) -> None:
+    run = case.build()
+    found = [p for p in prescribe(defib.diagnose(run), run) if p.rule == "exploding-gradient"]
+    assert ("tanh" in {p.treatment for p in found}) == ("exponential" in case.name)
+    if "exponential" in case.name:
+        assert found[0].treatment == "tanh"

@@ -1,8 +1,11 @@
 """``--treat auto``: at once when something breaks, from finite weights, and nothing harmful stays."""
 
+import gc
 import subprocess
 import sys
+import weakref
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +22,7 @@ from defib.core.series import Series
 from defib.live import LiveRun
 from defib.therapy.aftercare import LOSSES, WINDOW, worse
 from defib.therapy.alarm import Alarm
+from defib.therapy.vault import Vault
 from defib.vigil import FIRST_CHECK, Vigil
 
 SCRIPT = """
@@ -250,3 +254,89 @@ def test_going_back_keeps_a_treatment_that_changed_the_weights(training: Trainin
     done = [e.data for e in training.live.view.of_kind("treatment") if e.data["stage"] == "done"]
     assert "roll-back" in [d["treatment"] for d in done]
     assert all(torch.equal(a, b) for a, b in zip(drawn, training.weights, strict=True))
+
+
+def test_what_was_kept_while_a_treatment_was_on_trial_is_let_go(training: Training) -> None:
+    training.go(20)
+    training.treat(faster(2.0))
+    kept = [weakref.ref(t) for t in training.vigil._on_trial.before._kept[0][1].tensors.values()]  # type: ignore[union-attr]
+    assert all(ref() is not None for ref in kept)
+    training.go(WINDOW)
+    gc.collect()
+    assert [ref() for ref in kept] == [None] * len(kept)
+
+
+def test_a_treatment_is_judged_by_steps_of_its_own_optimiser_only(training: Training) -> None:
+    other = nn.Linear(4, 1)
+    another = torch.optim.SGD(other.parameters(), lr=0.1)
+    training.vigil.begin(training.live, another)
+    training.go(20)
+    training.treat(faster(40.0))
+    training.go(WINDOW - 1)
+    training.vigil.stepped(training.live, another, training.taken + 1)
+    assert undone(training) == []
+    training.go(1)
+    assert [step for step, _ in undone(training)] == [20 + WINDOW]
+
+
+def test_a_trial_whose_optimiser_steps_no_more_holds_up_nobody(training: Training) -> None:
+    other = nn.Linear(4, 1)
+    another = torch.optim.SGD(other.parameters(), lr=0.1)
+    training.vigil.begin(training.live, another)
+    training.go(20)
+    training.treat(faster(2.0))
+    training.vigil.stepped(training.live, another, 20 + WINDOW)
+    assert training.vigil._on_trial is not None
+    training.vigil.stepped(training.live, another, 20 + 2 * WINDOW)
+    assert training.vigil._on_trial is None
+
+
+def test_broken_weights_are_looked_at_again_soon_and_then_ever_more_rarely(training: Training) -> None:
+    training.go(30)
+    training.vigil._healthy = Vault()  # nothing to go back to, so that they stay broken
+    with torch.no_grad():
+        training.model.get_submodule("0").weight.fill_(float("nan"))  # type: ignore[operator]
+    looks = []
+    for _ in range(20):
+        before = training.vigil._next_check
+        training.go(1)
+        if training.vigil._next_check != before:
+            looks.append(training.taken)
+    assert looks == [31, 32, 34, 38, 46]
+
+
+def test_a_treatment_that_a_person_ordered_is_not_taken_away_by_going_back(tmp_path: Path) -> None:
+    words = ("--treat", "he-init", "--treat", "auto")
+    _, view = run(tmp_path, *words, lr=50.0, steps=12)
+    events = [e for e in view.of_kind("treatment") if e.data["stage"] == "done"]
+    assert [e.data["treatment"] for e in events[:2]] == ["he-init", "roll-back"]
+    kept = view.of_kind("snapshot")[0]
+    order = [e for e in view.events if e is kept or e is events[0]]
+    assert order[0] is events[0]
+
+
+def test_a_treatment_that_a_person_ordered_ends_the_trial_of_another(training: Training) -> None:
+    training.go(20)
+    training.treat(faster(40.0))
+    training.vigil.ordered(training.live, training.optimizer, training.taken)
+    training.go(WINDOW)
+    assert undone(training) == []
+
+
+def test_an_optimiser_in_the_memory_of_a_discarded_one_is_a_new_one(training: Training) -> None:
+    wanted = replace(faster(0.5), at=1)
+    carer = care.Care(care.Order(given=(wanted,)))
+    try:
+        carer.attend(training.live)
+        rates = []
+        for _ in range(4):
+            model = nn.Linear(2, 1)
+            optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+            model(torch.ones(1, 2)).sum().backward()
+            optimizer.step()
+            rates.append(optimizer.param_groups[0]["lr"])
+            del optimizer, model
+            gc.collect()
+    finally:
+        carer.release()
+    assert rates == [0.05] * 4

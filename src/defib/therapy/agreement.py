@@ -17,11 +17,11 @@ from defib.core.prescription import Prescription, Safety
 PATIENCE = timedelta(seconds=20)
 """How long a rank waits for the others to ask for the same."""
 
-_asked = 0
+_asked: Counter[str] = Counter()
 _said: Counter[str] = Counter()
 
 
-def agree(prescription: Prescription, patience: timedelta | None = None) -> None:
+def agree(prescription: Prescription, patience: timedelta | None = None, *, meeting: str = "") -> None:
     """Makes sure that every rank is about to do exactly this.
 
     The ranks meet in the job's key-value store and not in a collective: a rank
@@ -30,21 +30,22 @@ def agree(prescription: Prescription, patience: timedelta | None = None) -> None
     Args:
         prescription: What this rank is about to do.
         patience: How long to wait for the others; None for :data:`PATIENCE`.
+        meeting: When (the step): after one to which a rank did not come, the ranks would else count
+            their meetings differently, and never meet again.
 
     Raises:
         Refused: If a rank does not come, or comes with something else; nothing has been changed then.
     """
-    global _asked  # noqa: PLW0603 - the number of this meeting, counted alike on every rank
-    if _is_alone():
+    if is_alone():
         return
     patience = PATIENCE if patience is None else patience
-    meeting, size = f"defib/treat/{_asked}", dist.get_world_size()
-    _asked += 1
+    _asked[meeting] += 1
+    place, size = _place("treat", meeting), dist.get_world_size()
     store = dist.distributed_c10d._get_default_store()
     words = {"treatment": prescription.treatment, "dose": dict(prescription.dose)}
     mine = hashlib.sha256(json.dumps(words, sort_keys=True, default=str).encode()).hexdigest()
-    store.set(f"{meeting}/{dist.get_rank()}", mine)
-    keys = [f"{meeting}/{rank}" for rank in range(size)]
+    store.set(f"{place}/{dist.get_rank()}", mine)
+    keys = [f"{place}/{rank}" for rank in range(size)]
     try:
         store.wait(keys, patience)
         said = [store.get(key).decode() for key in keys]
@@ -53,7 +54,7 @@ def agree(prescription: Prescription, patience: timedelta | None = None) -> None
     # The first to know decides for all, and what it decides names what was agreed on: a rank that
     # comes late, or whose store has lost sight of the others, finds the meeting over.
     verdict = mine if said and set(said) == {mine} else "differ" if said else "alone"
-    decision = store.compare_set(f"{meeting}/decision", "", verdict).decode()
+    decision = store.compare_set(f"{place}/decision", "", verdict).decode()
     if decision == mine:
         return
     if "alone" in {decision, verdict}:
@@ -64,21 +65,22 @@ def agree(prescription: Prescription, patience: timedelta | None = None) -> None
     raise Refused(f"{prescription.treatment}: the ranks ask for different doses; decide from shared data")
 
 
-def confirm(why: str, patience: timedelta | None = None) -> str:
+def confirm(why: str, patience: timedelta | None = None, *, meeting: str = "") -> str:
     """Whether every rank could do what they had agreed on; comes right after it, on all of them.
 
     Args:
         why: Why this rank could not; "" if it has done it.
         patience: How long to wait for the others; None for :data:`PATIENCE`.
+        meeting: As for :func:`agree`.
 
     Returns:
         Why a rank could not, then nobody's change may stay; "" if all have done it.
     """
-    if _is_alone():
+    if is_alone():
         return why
-    meeting, size = f"defib/treated/{_asked}", dist.get_world_size()
+    place, size = _place("treated", meeting), dist.get_world_size()
     store = dist.distributed_c10d._get_default_store()
-    keys = [f"{meeting}/{rank}" for rank in range(size)]
+    keys = [f"{place}/{rank}" for rank in range(size)]
     store.set(keys[dist.get_rank()], why or "done")
     try:
         store.wait(keys, PATIENCE if patience is None else patience)
@@ -101,7 +103,7 @@ def decided(
     Returns:
         The first rank's; nothing if it did not say.
     """
-    if _is_alone():
+    if is_alone():
         return list(mine)
     text = said(f"decided/{meeting}", json.dumps([asdict(p) for p in mine]), patience)
     return [_prescription(each) for each in json.loads(text or "[]")]
@@ -120,7 +122,7 @@ def said(meeting: str, mine: str, patience: timedelta | None = None) -> str:
     Returns:
         The first rank's words; "" if it did not come.
     """
-    if _is_alone():
+    if is_alone():
         return mine
     store, key = dist.distributed_c10d._get_default_store(), f"defib/said/{meeting}/{_said[meeting]}"
     _said[meeting] += 1
@@ -141,5 +143,11 @@ def _prescription(data: dict[str, Any]) -> Prescription:
     return Prescription(**{**data, "dose": dose, "cause": cause, "safety": Safety(data["safety"])})
 
 
-def _is_alone() -> bool:
+def _place(what: str, meeting: str) -> str:
+    """Where in the store the ranks meet: how often they were asked to at that time is counted by each."""
+    return f"defib/{what}/{meeting}/{_asked[meeting]}"
+
+
+def is_alone() -> bool:
+    """Whether this process is not one of several ranks."""
     return not (dist.is_available() and dist.is_initialized()) or dist.get_world_size() == 1

@@ -5,12 +5,15 @@ from typing import Any
 import torch
 from torch.nn.utils import get_total_norm
 
+from defib.therapy.agreement import is_alone
+
 
 class Alarm:
     """Looks at an optimiser's parameters right after each of its steps.
 
-    On a CPU it tells at once; on an accelerator one look later, when the answer has been copied
-    by itself. Ranks of a data-parallel job hold equal weights, so it rings on all of them at the same step.
+    On a CPU it tells at once; on an accelerator once the answer has been copied by itself, one look
+    later or, where the script runs far ahead of the device, some. Ranks of a data-parallel job hold equal
+    weights and wait for the answer at the next look, so it rings on all of them at the same step.
     """
 
     def __init__(self) -> None:
@@ -33,12 +36,17 @@ class Alarm:
         if largest.device.type == "cpu":
             return not bool(torch.isfinite(largest))
         before = self._asked.get(id(optimizer))
+        if before is not None and is_alone() and not before[1].query():
+            return False  # asking anew at every step, a script that runs ahead would never be answered
         answer = torch.empty((), dtype=largest.dtype, pin_memory=largest.device.type == "cuda")
         answer.copy_(largest, non_blocking=True)
         event = torch.Event(largest.device)
         event.record()
         self._asked[id(optimizer)] = answer, event
-        return before is not None and before[1].query() and not bool(torch.isfinite(before[0]))
+        if before is None:
+            return False
+        before[1].synchronize()
+        return not bool(torch.isfinite(before[0]))
 
     def forget(self) -> None:
         """The weights were changed on purpose: what was asked about the old ones does not count."""

@@ -80,10 +80,10 @@ class Swap(Treatment):
 
     def _others(self, finding: Finding, run: RunView) -> tuple[Wiring, ...]:
         """The activations concerned that are not this one already."""
-        others = tuple(w for w in concerned(finding, run) if w.activation != self.activation)
-        if finding.rule == "non-finite":
-            return tuple(w for w in others if w.activation in _FASTER_THAN_LINES)
-        return others
+        fast = overflowing(run) if finding.rule in _GROWING else ()
+        if fast or finding.rule == "non-finite":
+            return fast  # wherever it was noticed: each of them adds to it
+        return tuple(w for w in concerned(finding, run) if w.activation != self.activation)
 
     def _swap(self, surgery: Surgery, path: str) -> None:
         old = surgery.state.module(path)
@@ -121,6 +121,9 @@ def for_its_slope(*, dead: float = 0.0, derivative: float = 0.0, flat: float = 0
     )
     return tuple(one for one in found if one.strength)
 
+
+_GROWING = {"non-finite", "exploding-gradient"}
+"""Findings for which activations that overflow by themselves are to be exchanged, where there are any."""
 
 _FASTER_THAN_LINES = {"exp"}
 """Activations that overflow by themselves: a few of them in a row make infinity of inputs of size 1."""
@@ -197,6 +200,11 @@ def concerned(finding: Finding, run: RunView) -> tuple[Wiring, ...]:
         found = run.wiring(Site(path=finding.layer, call=finding.call))
         return () if found is None or found.output else (found,)
     return tuple(w for w in run.wirings if not w.output)
+
+
+def overflowing(run: RunView) -> tuple[Wiring, ...]:
+    """Hidden activations that overflow by themselves."""
+    return tuple(w for w in run.wirings if not w.output and w.activation in _FASTER_THAN_LINES)
 
 
 def own_module(wiring: Wiring, run: RunView) -> str:

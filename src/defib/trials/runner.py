@@ -24,6 +24,7 @@ from pathlib import Path
 from defib import api, care
 from defib.core.prescription import Prescription
 from defib.core.trial import Outcome, Verdict
+from defib.orders import check_order
 from defib.report.prescription import word
 from defib.trials.book import Book
 from defib.trials.design import CONTROL, RANDOM, Arm, Job, Measure, Script
@@ -268,6 +269,7 @@ def conduct(request: Request, folder: Path, *, on: str = "local", jobs: int = 1)
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+    check_order(request.arms)
     where = executor(on, jobs)
     book = Book(folder.absolute(), request.plan())
     console = Console(stderr=True)

@@ -24,7 +24,9 @@ References:
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
+from random import Random
 from typing import ClassVar
 
 import torch
@@ -106,6 +108,10 @@ class RaiseLossScale(Treatment):
             "scaler.scale(loss).backward(), scaler.step(optimizer), scaler.update() in the place of "
             "loss.backward() and optimizer.step(). Or compute in bfloat16, which needs no scale"
         )
+
+    def drawn(self, draw: Random, layers: Sequence[str]) -> Dose:
+        del layers
+        return {"scale": 2.0 ** draw.randint(0, 16)}
 
     def operate(self, surgery: Surgery, dose: Dose) -> None:
         scale, scaler = positive(dose, "scale", self.slug), surgery.state.scaler

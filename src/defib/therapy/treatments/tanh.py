@@ -4,8 +4,8 @@ What it does:
     tanh(z): bounded and centred.
 
 When it helps:
-    The signal explodes from layer to layer, or sigmoids starve the gradient: tanh's derivative
-    reaches 1, sigmoid's 1/4.
+    Exponentials make the signal explode from layer to layer, or sigmoids starve the gradient: tanh's
+    derivative reaches 1, sigmoid's 1/4.
 
 When it does not:
     Large pre-activations: it saturates and the gradient vanishes.
@@ -26,7 +26,10 @@ from typing import ClassVar
 from torch import nn
 
 from defib.core.cause import Cause
-from defib.therapy.swap import Swap, for_its_slope
+from defib.core.finding import Finding
+from defib.core.prescription import Dose
+from defib.core.run import RunView
+from defib.therapy.swap import Swap, for_its_slope, overflowing
 from defib.therapy.swap_cases import cases
 from defib.therapy.treatment import Case, Indication
 
@@ -45,8 +48,20 @@ class TanhSwap(Swap):
             strength=0.85,
             why="a bounded activation cannot overflow as an exponential does",
         ),
+        Indication(
+            rule="exploding-gradient",
+            causes=(Cause.ACTIVATION_DERIVATIVE, Cause.DERIVATIVE_AND_WEIGHTS),
+            strength=0.95,
+            why="a bounded activation amplifies nothing, as an exponential does",
+        ),
     )
     CASES: ClassVar[tuple[Case, ...]] = cases(nn.Tanh)
+
+    def dose(self, finding: Finding, run: RunView) -> Dose | None:
+        # What weights amplify is for weights; only an exponential is worse off than with its bound.
+        if finding.rule == "exploding-gradient" and not overflowing(run):
+            return None
+        return super().dose(finding, run)
 
     def make(self, old: nn.Module) -> nn.Module:
         del old
