@@ -397,3 +397,20 @@ def test_the_tenth_model_of_a_cross_validation_keeps_its_names(sink, monkeypatch
     session.close()
     assert session.faults == 0
     assert [sink.optimizers[i]["parameters"][0] for i in range(10)] == ["0.weight"] * 10
+
+
+def test_two_networks_of_one_make_that_train_by_turns_have_names_of_their_own(sink):
+    session = start(sink=sink, every=1)
+    first, second = mlp(), mlp()
+    pairs = [(m, torch.optim.SGD(m.parameters(), lr=0.01)) for m in (first, second)]
+    for _ in range(3):
+        for model, optimizer in pairs:
+            train(model, optimizer, 1)
+    session.close()
+    assert session.faults == 0, sink.events
+    names = [sink.optimizers[i]["parameters"] for i in (0, 1)]
+    assert names[0][0] == "0.weight"
+    assert names[1][0] == "Sequential.0.weight"
+    assert not set(names[0]) & set(names[1])
+    assert {layer.path for layer in sink.modules} >= {"0", "Sequential.0"}
+    assert {site.path for site, _, _ in sink.windows} >= {"0", "Sequential.0"}

@@ -5,6 +5,7 @@ import sys
 import weakref
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from itertools import chain, count
 from time import monotonic
 
 import torch
@@ -86,10 +87,26 @@ class Names:
         if not wanted or (self._searches >= 5 and start < self._next_search):
             return
         self._searches += 1
-        for name, root in _named_roots(list(_live_roots(wanted))):
+        for name, root in self._named(list(_live_roots(wanted))):
             self._add(name, root)
         end = monotonic()
         self._next_search = end + _REST * (end - start)
+
+    def _named(self, roots: list[nn.Module]) -> list[tuple[str, nn.Module]]:
+        """A prefix for each root found: a known one keeps its own, a second "0.weight" gets one."""
+        known = [(prefix, root) for prefix, ref in self._roots if (root := ref()) is not None]
+        again = [(prefix, root) for prefix, root in known if any(root is r for r in roots)]
+        fresh = [r for r in roots if not any(r is root for _, root in again)]
+        if len(fresh) == 1 and not self._is_taken(fresh[0]):
+            return [*again, ("", fresh[0])]
+        return [*again, *_prefixed(fresh, {prefix for prefix, _ in known})]
+
+    def _is_taken(self, root: nn.Module) -> bool:
+        """Whether a layer of this root would have the name of one that lives elsewhere."""
+        own = {id(p) for p in root.parameters()}
+        paths = {_clean(root, raw) for raw, module in root.named_modules() if module._parameters}
+        living = (p for path in paths for ref in self._parameters.get(path, ()) if (p := ref()) is not None)
+        return any(id(p) not in own for p in living)
 
     def adopt(self, parameters: Iterable[torch.Tensor]) -> None:
         """Take in those of an optimiser's parameters that no module owns, as layers of their own."""
@@ -261,15 +278,17 @@ def _live_roots(wanted: set[int]) -> Iterator[nn.Module]:
 
 
 def _named_roots(roots: list[nn.Module]) -> list[tuple[str, nn.Module]]:
-    """A prefix for each root: none for a single one, else the user's variable or the class name."""
-    if len(roots) == 1:
-        return [("", roots[0])]
+    """A prefix for each root: none for a single one."""
+    return [("", roots[0])] if len(roots) == 1 else _prefixed(roots, set())
+
+
+def _prefixed(roots: list[nn.Module], known: set[str]) -> list[tuple[str, nn.Module]]:
+    """The user's variable or the class name for each root, none of them twice or in ``known``."""
     variables = {id(v): k for k, v in vars(sys.modules["__main__"]).items() if not k.startswith("_")}
-    taken: set[str] = set()
-    named = []
+    taken, named = set(known), []
     for root in roots:
         base = variables.get(id(root), _kind(root))
-        name = next(n for n in (base, *(f"{base}_{i}" for i in range(1, len(roots) + 1))) if n not in taken)
+        name = next(n for n in chain((base,), (f"{base}_{i}" for i in count(1))) if n not in taken)
         taken.add(name)
         named.append((name, root))
     return named
