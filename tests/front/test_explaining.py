@@ -54,12 +54,13 @@ def test_prose_is_broken_anew_and_code_is_not():
     assert reflowed(MARKDOWN) == REFLOWED
 
 
-def test_a_rule_s_page_ends_with_its_limits():
-    assert page("some-rule", RULES) == (
+def test_a_rule_s_page_tells_its_limits_and_that_it_was_not_measured_yet():
+    assert page("some-rule", RULES).startswith(
         "rule some-rule\n\nFinds something.\n\n## Causes\n\n- `weights`: too large.\n\n"
         "Limits, set in pyproject.toml under [tool.defib.rules.some-rule]\n\n"
-        "    most = 0.5 decades\n        What.\n        Why: Because."
+        "    most = 0.5 decades\n        What.\n        Why: Because.\n\nOn the proving ground\n"
     )
+    assert "younger than the last measurement" in page("some-rule", RULES)
 
 
 def test_a_cause_names_the_rules_that_can_find_it():

@@ -55,8 +55,10 @@ def test_r01_what_is_written_does_not_grow_with_the_batch(tmp_path):
     sizes = {}
     for batch in (8, 256):
         torch.manual_seed(0)
-        watched(tmp_path / f"{batch}.rec", mlp(64, depth=2), steps=150, batch=batch)
-        sizes[batch] = size(tmp_path / f"{batch}.rec")
+        # Without the samples of the prognosis: how many there are by a flush is a matter of time.
+        place = tmp_path / f"{batch}.rec"
+        watched(place, mlp(64, depth=2), steps=150, batch=batch, keep_inputs=False)
+        sizes[batch] = size(place)
     assert sizes[256] < 1.3 * sizes[8]
     assert max(sizes.values()) < 150 * 4096, "bytes a step, with a reading on each"
 

@@ -52,10 +52,12 @@ def train(
     return losses
 
 
-def watched(path: Path, model: nn.Module, steps: int = 60, lr: float = LR, **kwargs: Any) -> RunView:
+def watched(
+    path: Path, model: nn.Module, steps: int = 60, lr: float = LR, keep_inputs: bool = True, **kwargs: Any
+) -> RunView:
     """The record of a training with SGD, opened again from the disk, without a fault."""
     optimizer = torch.optim.SGD(model.parameters(), lr=lr)
-    with defib.watch(model, optimizer, output=path, every=1) as run:
+    with defib.watch(model, optimizer, output=path, every=1, keep_inputs=keep_inputs) as run:
         train(model, optimizer, steps, **kwargs)
     return reopened(run)
 
