@@ -169,7 +169,8 @@ class Names:
     def _add(self, prefix: str, root: nn.Module) -> None:
         if any(isinstance(p, nn.parameter.UninitializedParameter) for p in root.parameters()):
             self._unborn.append((prefix, weakref.ref(root)))
-        self._roots.append((prefix, weakref.ref(root)))
+        if not any(ref() is root for _, ref in self._roots):
+            self._roots.append((prefix, weakref.ref(root)))
         parents = dict(root.named_modules(remove_duplicate=False))
         for raw, module in root.named_modules():
             own = {f: p for f, p in module._parameters.items() if isinstance(p, torch.Tensor)}
